@@ -1,0 +1,211 @@
+"""A trained model is a folder: `model.pt` (a bare state dict) and `model.yaml` (what the weights are, as plain data).
+
+`model.yaml` is never a MONAI config, which would execute code. `load_model` checks it against `model_schema.json`,
+builds one of our registered networks and nothing else, and refuses weights that do not belong to it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import torch
+import yaml
+from torch import nn
+
+from swin_umamba import __version__
+from swin_umamba.errors import InputError
+from swin_umamba.files import replace_file
+from swin_umamba.networks import build_network
+from swin_umamba.weights import load_checkpoint
+
+WEIGHTS_FILE = "model.pt"
+SPEC_FILE = "model.yaml"
+SCHEMA = json.loads(Path(__file__).with_name("model_schema.json").read_text(encoding="utf-8"))
+
+
+@dataclasses.dataclass(kw_only=True)
+class ModelSpec:
+    """What `model.yaml` says of a trained model.
+
+    Args:
+        name: the model's name; letters, digits, `.`, `_`, `-`.
+        version: of the weights, three numbers; independent of the code's version.
+        network: `{"name": registered network, "arguments": {keyword: value}}`.
+        labels: organ name to label id, ids 1…N without gaps; 0 is background.
+        spacing: in-plane spacing (x, y) in mm that the network was trained at; None keeps each image's own.
+        roi_size: largest slice (x, y) in pixels that is segmented in one piece.
+        orientation: of the volumes whose slices along the last axis the network sees.
+        normalization: of the intensities; z-score over the whole volume.
+        modality: as in DICOM, of the training images.
+        description: one or two sentences for a person who chooses a model.
+        licence: of the weights.
+        training: what it was trained on and how; free form, plain data.
+        scores: measured on cases that were used for no choice; free form, plain data.
+        code_version: of this package when the model was written.
+        sha256: of `model.pt`.
+    """
+
+    name: str
+    network: dict[str, Any]
+    labels: dict[str, int]
+    version: str = "0.1.0"
+    spacing: tuple[float, float] | None = None
+    roi_size: tuple[int, int] = (320, 320)
+    orientation: str = "RAS"
+    normalization: str = "z-score"
+    modality: str = "MR"
+    description: str = ""
+    licence: str = "unknown"
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    scores: dict[str, Any] = dataclasses.field(default_factory=dict)
+    code_version: str = __version__
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        self.spacing = tuple(self.spacing) if self.spacing else None  # type: ignore[assignment]
+        self.roi_size = tuple(self.roi_size)  # type: ignore[assignment]
+        check_spec(self.as_dict(), "model description")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the description as plain data, in the order of the file."""
+        plain = dataclasses.asdict(self)
+        plain["spacing"] = list(self.spacing) if self.spacing else None
+        plain["roi_size"] = list(self.roi_size)
+        return plain
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the network's output: the organs and the background."""
+        return len(self.labels) + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained model, ready to run: its folder, its description and its network in evaluation mode."""
+
+    folder: Path
+    spec: ModelSpec
+    network: nn.Module
+
+
+def check_spec(plain: Any, where: str) -> None:
+    """Check a model description against the schema.
+
+    Args:
+        plain: the description as plain data.
+        where: what to call it in the message.
+
+    Raises:
+        InputError: naming the first key that is wrong and what is legal, or label ids that are not 1…N.
+    """
+    error = jsonschema.exceptions.best_match(jsonschema.Draft7Validator(SCHEMA).iter_errors(plain))
+    if error is not None:
+        key = ".".join(str(part) for part in error.absolute_path) or "the file"
+        raise InputError(f"{where}: {key}: {error.message}; legal keys are {', '.join(SCHEMA['properties'])}")
+    ids = sorted(plain["labels"].values())
+    if ids != list(range(1, len(ids) + 1)):
+        raise InputError(f"{where}: labels: ids must be 1 to {len(ids)} without gaps, not {ids}")
+
+
+def read_spec(folder: str | os.PathLike) -> ModelSpec:
+    """Read and check `model.yaml` of a model's folder.
+
+    Raises:
+        InputError: if the folder or the file is missing, is not plain YAML data, or does not fit the schema.
+    """
+    folder = Path(folder)
+    path = folder / SPEC_FILE
+    if not path.is_file():
+        have = sorted(p.parent.name for p in folder.parent.glob(f"*/{SPEC_FILE}")) if folder.parent.is_dir() else []
+        raise InputError(
+            f"model {str(folder)!r} has no {SPEC_FILE}: train one first, or name a folder that holds {SPEC_FILE} and "
+            f"{WEIGHTS_FILE}" + (f"; beside it there are: {', '.join(have)}" if have else "")
+        )
+    try:
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not plain YAML data: {error}") from error
+    check_spec(plain, str(path))
+    return ModelSpec(**plain)
+
+
+def load_model(folder: str | os.PathLike, device: str | torch.device = "cpu", scan_backend: str = "auto") -> Model:
+    """Load a trained model; nothing in its folder is executed.
+
+    Args:
+        folder: holds `model.pt` and `model.yaml`.
+        device: where the network goes.
+        scan_backend: a name of `swin_umamba.scan.available_backends`, or "auto".
+
+    Returns:
+        The model with its network in evaluation mode, in float32.
+
+    Raises:
+        InputError: if a file is missing, damaged or not what `model.yaml` says, or if the weights do not fit.
+    """
+    folder = Path(folder)
+    spec = read_spec(folder)
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise InputError(f"model {str(folder)!r} has no {WEIGHTS_FILE}, only {SPEC_FILE}")
+    if spec.sha256 and spec.sha256 != file_sha256(weights):
+        raise InputError(f"{weights} is not the file that {SPEC_FILE} describes: its sha256 is not {spec.sha256}")
+    network = build_described_network(spec, scan_backend=scan_backend)
+    load_checkpoint(network, weights)
+    return Model(folder=folder, spec=spec, network=network.float().eval().to(device))
+
+
+def build_described_network(spec: ModelSpec, **overrides: Any) -> nn.Module:
+    """Build the registered network that a description names, checking that its classes are the labels.
+
+    Raises:
+        InputError: for an unknown network or argument, or when `out_channels` is not the labels and background.
+    """
+    arguments = {"out_channels": spec.out_channels, **spec.network.get("arguments", {}), **overrides}
+    if arguments["out_channels"] != spec.out_channels:
+        raise InputError(
+            f"model {spec.name!r}: out_channels is {arguments['out_channels']}, but {len(spec.labels)} labels and the "
+            f"background make {spec.out_channels}"
+        )
+    return build_network(spec.network["name"], **arguments)
+
+
+def save_model(folder: str | os.PathLike, network: nn.Module, spec: ModelSpec) -> ModelSpec:
+    """Write a model's two files, each atomically, weights first.
+
+    Args:
+        folder: made when it is missing.
+        network: its state dict is written on the CPU as it is.
+        spec: the description; its `sha256` and `code_version` are set here.
+
+    Returns:
+        The description as written.
+    """
+    folder = Path(folder)
+    weights = folder / WEIGHTS_FILE
+    state = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+    with replace_file(weights) as temporary:
+        torch.save(state, temporary)
+        sha256 = file_sha256(temporary)
+    spec = dataclasses.replace(spec, sha256=sha256, code_version=__version__)
+    write_spec(folder, spec)
+    return spec
+
+
+def write_spec(folder: str | os.PathLike, spec: ModelSpec) -> None:
+    """Write `model.yaml` atomically."""
+    with replace_file(Path(folder) / SPEC_FILE) as temporary:
+        text = yaml.safe_dump(spec.as_dict(), sort_keys=False, allow_unicode=True, width=110)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Return the sha256 of a file as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
