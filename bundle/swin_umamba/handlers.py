@@ -1,0 +1,154 @@
+"""Ignite handlers of the training config that MONAI does not have."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
+from torch import nn
+
+from swin_umamba.errors import InputError
+from swin_umamba.models import ModelSpec, save_model
+
+logger = logging.getLogger(__name__)
+
+
+class GradientClipping:
+    """Limit the norm of all gradients together before each optimizer step, after undoing the loss scale.
+
+    Args:
+        max_norm: L2 norm, above 0; the paper's recipe uses 12.
+    """
+
+    def __init__(self, max_norm: float = 12.0) -> None:
+        if not max_norm > 0:
+            raise InputError(f"max_norm of gradient clipping: {max_norm}; legal: a number above 0")
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        """Act when the trainer has computed the gradients."""
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        if engine.amp and engine.scaler is not None:
+            engine.scaler.unscale_(engine.optimizer)
+        nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+
+
+class EncoderFreezing:
+    """Keep the pretrained encoder as it is during the first epochs (paper, section 3.3).
+
+    As in the public code the patch embedding, which has no pretrained counterpart, goes on learning.
+
+    Args:
+        network: with a `vssm_encoder`.
+        epochs: how many to freeze, ≥ 0; 0 never freezes.
+    """
+
+    def __init__(self, network: nn.Module, epochs: int = 0) -> None:
+        if epochs < 0:
+            raise InputError(f"epochs to freeze the encoder: {epochs}; legal: 0 or more")
+        self.parameters = [
+            parameter
+            for name, parameter in network.named_parameters()
+            if "vssm_encoder." in name and "patch_embed" not in name
+        ]
+        self.epochs = epochs
+
+    def attach(self, engine: Engine) -> None:
+        """Look at the epoch's number when one starts, also after a resume."""
+        if self.epochs:
+            engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        frozen = engine.state.epoch <= self.epochs
+        for parameter in self.parameters:
+            parameter.requires_grad_(not frozen)
+        if engine.state.epoch in (1, self.epochs + 1):
+            logger.info("encoder %s from epoch %d", "frozen" if frozen else "trained", engine.state.epoch)
+
+
+class StopOnBadLoss:
+    """End a training whose loss is no longer a finite number; the last checkpoint stays as it is."""
+
+    def attach(self, engine: Engine) -> None:
+        """Look at the loss after each iteration."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Raise `InputError` when the loss is NaN or infinite."""
+        loss = engine.state.output["loss"]  # type: ignore[index,call-overload]
+        if not math.isfinite(float(loss)):
+            raise InputError(
+                f"the loss became {float(loss)} in iteration {engine.state.iteration} of epoch {engine.state.epoch}: "
+                "lower the learning rate, or train in float32 (amp: false); the last checkpoint is untouched"
+            )
+
+
+class ModelSaver:
+    """Write the model folder (`model.pt`, `model.yaml`) whenever there is a better one, or at the end.
+
+    Attached to the trainer; the validator's key metric decides.
+
+    Args:
+        folder: of the model.
+        network: gives the weights; with a running average, the averaged network.
+        spec: what the model is; scores and epoch are added.
+        validator: whose key metric decides; None together with `select="last"`.
+        select: "best" keeps the highest key metric, "last" the weights at the end of training.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        network: nn.Module | Callable[[], nn.Module],
+        spec: ModelSpec,
+        validator: Engine | None = None,
+        select: str = "best",
+    ) -> None:
+        if select not in ("best", "last"):
+            raise InputError(f"select of the saved model: {select!r}; legal: 'best', 'last'")
+        if select == "best" and validator is None:
+            raise InputError("select 'best' needs a validator; without validation cases use 'last'")
+        self.folder = Path(folder)
+        self.network = network
+        self.spec = spec
+        self.validator = validator
+        self.select = select
+        self.epoch = 0
+        self._trainer: Engine | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Act on the validator's end for "best", on the trainer's for "last"."""
+        self._trainer = engine
+        if self.select == "last":
+            engine.add_event_handler(Events.COMPLETED, lambda _: self.save())
+        elif self.validator is not None:
+            self.validator.add_event_handler(Events.COMPLETED, self._after_validation)
+
+    def _after_validation(self, engine: Engine) -> None:
+        # MONAI's evaluator has compared the metric with the best one before handlers of COMPLETED run
+        assert self._trainer is not None
+        if engine.state.best_metric_epoch == engine.state.epoch:
+            self.save()
+
+    def save(self) -> ModelSpec:
+        """Write the model now."""
+        assert self._trainer is not None
+        self.epoch = self._trainer.state.epoch
+        state = getattr(self.validator, "state", None)
+        metric = getattr(state, "metrics", {}).get(getattr(state, "key_metric_name", None))
+        training = {**self.spec.training, "epoch": self.epoch}
+        if metric is not None:
+            training["validation_mean_dice"] = round(float(metric), 4)
+        network = self.network if isinstance(self.network, nn.Module) else self.network()
+        spec = save_model(self.folder, network, dataclasses.replace(self.spec, training=training))
+        logger.info("model of epoch %d written to %s", self.epoch, self.folder)
+        return spec

@@ -1,0 +1,108 @@
+"""Dice + cross-entropy over several heads, for data of which only some organs were annotated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.losses import DiceLoss
+from torch import Tensor, nn
+from torch.nn import functional
+
+from swin_umamba.errors import InputError
+
+
+class PartialDiceCELoss(nn.Module):
+    """Soft Dice plus cross-entropy, 1:1, that does not punish organs which nobody annotated.
+
+    Where a dataset did not annotate an organ, its voxels lie in the background of the label map. There the organ's
+    probability counts as background (the marginal of both), and its Dice term is left out. With everything annotated it
+    is nnU-Net's 2D loss: Dice over the whole batch, without background, plus the mean cross-entropy over all pixels.
+
+    Args:
+        smooth: added to numerator and denominator of the Dice term.
+    """
+
+    def __init__(self, smooth: float = 1e-5) -> None:
+        super().__init__()
+        self.dice = DiceLoss(include_background=False, batch=True, smooth_nr=smooth, smooth_dr=smooth)
+
+    def forward(self, logits: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
+        """Compute the loss, in float32.
+
+        Args:
+            logits: (B, K, H, W), background first.
+            target: (B, 1, H, W), ids 0…K-1 of any dtype.
+            labelled: (B, K) bool, which classes were annotated in each sample; None means all.
+        """
+        classes = logits.shape[1]
+        target = target[:, 0].long()  # (B, 1, H, W) -> (B, H, W)
+        log_probability = logits.float().log_softmax(1)
+        if labelled is not None and not bool(labelled[:, 1:].all()):
+            log_probability = _merge_into_background(log_probability, ~labelled)
+        cross_entropy = functional.nll_loss(log_probability, target)
+        one_hot = functional.one_hot(target, classes).movedim(-1, 1)  # (B, H, W, K) -> (B, K, H, W)
+        return cross_entropy + self.dice(log_probability.exp(), one_hot.to(log_probability.dtype))
+
+
+def _merge_into_background(log_probability: Tensor, unlabelled: Tensor) -> Tensor:
+    """Move the probability of unlabelled classes to the background, sample by sample.
+
+    Args:
+        log_probability: (B, K, H, W).
+        unlabelled: (B, K) bool; the background's entry is ignored.
+    """
+    unlabelled = unlabelled[:, :, None, None].clone()  # (B, K) -> (B, K, 1, 1)
+    unlabelled[:, 0] = False
+    never = torch.finfo(log_probability.dtype).min
+    merged = unlabelled.clone()
+    merged[:, 0] = True
+    background = log_probability.masked_fill(~merged, never).logsumexp(1, keepdim=True)
+    kept = log_probability[:, 1:].masked_fill(unlabelled[:, 1:], never)
+    return torch.cat([background, kept], dim=1)
+
+
+class DeepSupervisionLoss(nn.Module):
+    """Weighted sum of a loss over a network's heads, targets brought down by nearest neighbour.
+
+    Heads of weight 0 are not computed, so that a NaN there cannot reach the sum. The weights are used as given: the
+    paper's are 1, 1/2, 1/4, 0 normalised to 4/7, 2/7, 1/7, 0.
+
+    Args:
+        loss: called as `loss(logits, target, labelled)`.
+        weights: one for each head, full resolution first, at least one above 0.
+    """
+
+    def __init__(self, loss: nn.Module, weights: Sequence[float] = (4 / 7, 2 / 7, 1 / 7, 0.0)) -> None:
+        super().__init__()
+        if not weights or min(weights) < 0 or max(weights) == 0:
+            raise InputError(f"weights of deep supervision: {list(weights)}; legal: numbers >= 0, at least one above")
+        self.loss = loss
+        self.weights = [float(weight) for weight in weights]
+
+    def forward(self, heads: Tensor | Sequence[Tensor], target: dict[str, Tensor] | Tensor) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            heads: one output (B, K, H, W), or several, each (B, K, h, w).
+            target: the label map (B, 1, H, W), or `{"label": that, "labelled": (B, K) bool}`.
+        """
+        if isinstance(target, Tensor):
+            target = {"label": target}
+        label, labelled = target["label"], target.get("labelled")
+        if isinstance(heads, Tensor):
+            return self.loss(heads, label, labelled)
+        if len(heads) != len(self.weights):
+            raise InputError(f"{len(self.weights)} weights of deep supervision for {len(heads)} heads; give one for each")
+        total = label.new_zeros((), dtype=torch.float32)
+        for head, weight in zip(heads, self.weights, strict=True):
+            if weight > 0:
+                total = total + weight * self.loss(head, _resize_label(label, head.shape[2:]), labelled)
+        return total
+
+
+def _resize_label(label: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring a label map (B, 1, H, W) to `size` by nearest neighbour."""
+    if tuple(label.shape[2:]) == tuple(size):
+        return label
+    return functional.interpolate(label.float(), size=tuple(size), mode="nearest-exact")

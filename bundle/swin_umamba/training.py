@@ -1,0 +1,130 @@
+"""What the training config needs beside MONAI: batches, the network at the start, and its running average."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from swin_umamba.errors import InputError
+from swin_umamba.weights import load_checkpoint, load_pretrained
+
+logger = logging.getLogger(__name__)
+
+
+class LabelledMaskd(MapTransform):
+    """Turn an item's list of annotated label ids into a mask over the network's classes.
+
+    Args:
+        keys: of the list of ids; an item without it counts as annotated in full.
+        out_channels: classes of the network, the background among them.
+    """
+
+    def __init__(self, keys: KeysCollection = "labelled", *, out_channels: int) -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.out_channels = out_channels
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of `data` in which each key holds a bool tensor (K,); the background is always True."""
+        item = dict(data)
+        for key in self.keys:
+            mask = torch.ones(self.out_channels, dtype=torch.bool)
+            if item.get(key) is not None:
+                mask[1:] = False
+                mask[list(item[key])] = True
+            item[key] = mask
+        return item
+
+
+def prepare_batch(
+    batchdata: Mapping[str, Tensor],
+    device: torch.device | str | None = None,
+    non_blocking: bool = False,
+    **kwargs: Any,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Split a batch for MONAI's trainer into the image and what the loss needs.
+
+    Args:
+        batchdata: "image" (B, C, H, W), "label" (B, 1, H, W), and perhaps "labelled" (B, K) bool.
+        device: where both go.
+        non_blocking: copy without waiting, from pinned memory.
+        kwargs: further arguments of `Tensor.to`.
+
+    Returns:
+        The image, and `{"label", "labelled"}` for `DeepSupervisionLoss`.
+    """
+    target = {
+        key: batchdata[key].to(device, non_blocking=non_blocking, **kwargs)
+        for key in ("label", "labelled")
+        if key in batchdata
+    }
+    return batchdata["image"].to(device, non_blocking=non_blocking, **kwargs), target
+
+
+def start_network(
+    network: nn.Module,
+    device: torch.device | str,
+    pretrained: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike | None = None,
+) -> nn.Module:
+    """Give a network its first weights and move it to the device that trains it.
+
+    Args:
+        network: as built.
+        device: where it goes.
+        pretrained: ImageNet weights of VMamba-Tiny for the encoder (`swin_umamba.weights.load_pretrained`).
+        checkpoint: a trained network to go on from (`swin_umamba.weights.load_checkpoint`).
+
+    Raises:
+        InputError: if both are given, or if a file is not what it should be.
+    """
+    if pretrained and checkpoint:
+        raise InputError(f"pretrained {str(pretrained)!r} and checkpoint {str(checkpoint)!r}: give one of the two")
+    if pretrained:
+        logger.info("%s", load_pretrained(network, pretrained))
+    if checkpoint:
+        logger.info("%s", load_checkpoint(network, checkpoint))
+    return network.to(device)
+
+
+class NetworkAverage:
+    """Exponential moving average of a network's weights, updated after each optimizer step.
+
+    Args:
+        network: in training.
+        decay: of the old average at each step, 0 ≤ decay < 1. It rises from 0 as (1 + step) / (10 + step) up to this
+            value, so that a short run is not held back by its random start. 0: no average, the network itself is used.
+    """
+
+    def __init__(self, network: nn.Module, decay: float = 0.0) -> None:
+        if not 0 <= decay < 1:
+            raise InputError(f"decay of the weight average: {decay}; legal: 0 (none) up to, not including, 1")
+        self.decay = decay
+        self._source = network
+        self._average = AveragedModel(network) if decay else None
+        self._step = 0
+
+    @property
+    def network(self) -> nn.Module:
+        """The network to validate and to keep."""
+        return self._source if self._average is None else self._average.module
+
+    def attach(self, engine: Engine) -> None:
+        """Update the average after each iteration of the trainer."""
+        if self._average is not None:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
+
+    def _update(self, engine: Engine) -> None:
+        assert self._average is not None
+        decay = min(self.decay, (1 + self._step) / (10 + self._step))
+        self._average.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        self._average.update_parameters(self._source)
+        self._step += 1
