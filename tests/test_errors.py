@@ -1,0 +1,57 @@
+"""Errors that reach a person as one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from swin_umamba.errors import InputError, input_error_of
+
+SCRIPT = """
+from swin_umamba.errors import InputError, report_errors_in_one_line
+report_errors_in_one_line()
+try:
+    raise {error}
+except Exception as error:
+    raise RuntimeError("Failed to evaluate") from error
+"""
+
+
+def run(error: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(error=error)],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": "bundle", "PATH": "/usr/bin:/bin", **environment},
+        cwd=Path(__file__).parent.parent,
+    )
+
+
+def test_input_error_is_one_line_without_traceback():
+    done = run("InputError('spacing -1:\\n  legal: above 0')")
+    assert done.returncode == 1
+    assert done.stderr == "error: spacing -1: legal: above 0\n"
+
+
+def test_other_errors_keep_their_traceback():
+    done = run("KeyError('a bug')")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "a bug" in done.stderr
+
+
+def test_traceback_on_request():
+    assert "Traceback" in run("InputError('x')", SWIN_UMAMBA_TRACEBACK="1").stderr
+
+
+def test_cause_is_found_through_contexts():
+    try:
+        try:
+            raise InputError("inner")
+        except InputError:
+            raise KeyError("outer")  # noqa: B904
+    except KeyError as error:
+        assert str(input_error_of(error)) == "inner"
+    assert input_error_of(KeyError("alone")) is None
+    assert input_error_of(None) is None
