@@ -1,0 +1,80 @@
+"""Which implementations of the scan can run here, and which one to take.
+
+A backend is a module with `status()`, which says whether it can run in this process at all, and `refusal(device_type,
+dtype)`, which says why it cannot take such a tensor (None: it can). Both answer with what would make it run.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+import torch
+
+from swin_umamba.errors import InputError
+
+BACKEND_VARIABLE = "SWIN_UMAMBA_SCAN_BACKEND"
+_MODULES = {"reference": "plain"}
+_ORDER: dict[str, tuple[str, ...]] = {"cpu": ("reference",), "cuda": ("reference",)}  # fastest first
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Whether a backend can run in this process, and the reason in words."""
+
+    available: bool
+    reason: str
+
+
+def backend_names() -> tuple[str, ...]:
+    """Return the legal values of a `backend` argument."""
+    return ("auto", *_MODULES)
+
+
+def backend_module(name: str) -> ModuleType:
+    """Return the module of a backend, imported only now so that optional packages load when first needed."""
+    return import_module(f"{__package__}.{_MODULES[name]}")
+
+
+def available_backends() -> dict[str, BackendStatus]:
+    """Tell for every backend whether it can run here and, if not, what is missing and what to install."""
+    return {name: backend_module(name).status() for name in _MODULES}
+
+
+def resolve_backend(name: str, device: torch.device | str, dtype: torch.dtype) -> str:
+    """Choose the backend for a tensor.
+
+    Args:
+        name: one of `backend_names()`; "auto" takes the fastest that can run. The environment variable
+            SWIN_UMAMBA_SCAN_BACKEND overrides it when set.
+        device: where the tensors are.
+        dtype: type of the scanned tensor.
+
+    Returns:
+        The name of a backend that can run on such tensors, never "auto".
+
+    Raises:
+        InputError: if the name is unknown or the backend cannot run; says why and what would make it run.
+    """
+    kind = device if isinstance(device, str) else device.type
+    forced = os.environ.get(BACKEND_VARIABLE, "")
+    source = f"{BACKEND_VARIABLE}={forced}" if forced else f"backend={name!r}"
+    name = forced or name
+    if name not in backend_names():
+        raise InputError(f"{source}: unknown scan backend; legal names are {', '.join(backend_names())}")
+    if name == "auto":
+        return next(choice for choice in _ORDER.get(kind, ("reference",)) if why_not(choice, kind, dtype) is None)
+    reason = why_not(name, kind, dtype)
+    if reason is not None:
+        able = [other for other in _MODULES if why_not(other, kind, dtype) is None]
+        raise InputError(f"{source} cannot scan {dtype} on {kind}: {reason}; able here: auto, {', '.join(able)}")
+    return name
+
+
+def why_not(name: str, device_type: str, dtype: torch.dtype) -> str | None:
+    """Return why a backend cannot scan such tensors in this process, or None if it can."""
+    module = backend_module(name)
+    status = module.status()
+    return module.refusal(device_type, dtype) if status.available else status.reason
