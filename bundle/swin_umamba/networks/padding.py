@@ -20,6 +20,17 @@ def pad_to_multiple(x: torch.Tensor, multiple: int = MULTIPLE) -> torch.Tensor:
     return F.pad(x, [0, right, 0, below], mode="replicate")
 
 
-def crop_to_scale(x: torch.Tensor, height: int, width: int, scale: int) -> torch.Tensor:
-    """Cut what padding added: keep the first ceil(height / scale) rows and ceil(width / scale) columns."""
-    return x[:, :, : (height + scale - 1) // scale, : (width + scale - 1) // scale]
+def crop_to_scales(maps: list[torch.Tensor], height: int, width: int, scales: list[int]) -> list[torch.Tensor]:
+    """Cut what padding added: of each map keep ceil(height / scale) rows and ceil(width / scale) columns.
+
+    Args:
+        maps: (B, C, h, w) each, no more than `scales`.
+        height: rows of the image before padding.
+        width: columns of it.
+        scales: what each map's sides were divided by.
+    """
+    cropped: list[torch.Tensor] = []
+    for i, x in enumerate(maps):
+        rows, columns = (height + scales[i] - 1) // scales[i], (width + scales[i] - 1) // scales[i]
+        cropped.append(x[:, :, :rows, :columns])
+    return cropped

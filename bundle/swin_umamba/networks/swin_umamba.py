@@ -11,7 +11,7 @@ from torch import nn
 from swin_umamba.networks.arguments import check_backend, check_depths, check_image, check_integer, check_rate
 from swin_umamba.networks.cnn import ResBlock, UpBlock
 from swin_umamba.networks.initialisation import initialise_linears
-from swin_umamba.networks.padding import crop_to_scale, pad_to_multiple
+from swin_umamba.networks.padding import crop_to_scales, pad_to_multiple
 from swin_umamba.networks.vss import VSSMEncoder
 
 
@@ -45,8 +45,6 @@ class SwinUMamba(nn.Module):
     Source: arXiv 2402.03302 section 2.3; where paper and official code differ, the code (published weights need it).
     """
 
-    scales = (1, 2, 4, 8)
-
     def __init__(
         self,
         in_channels: int,
@@ -63,6 +61,7 @@ class SwinUMamba(nn.Module):
         self.in_channels = check_integer("in_channels", in_channels, 1)
         self.out_channels = check_integer("out_channels", out_channels, 1)
         self.deep_supervision = bool(deep_supervision)
+        self.scales = [1, 2, 4, 8]  # of the outputs
         half = check_integer("embed_dim", embed_dim, 2, multiple=2) // 2
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, half, kernel_size=7, stride=2, padding=3),
@@ -107,15 +106,14 @@ class SwinUMamba(nn.Module):
         """
         if not torch.jit.is_scripting():
             check_image(x, self.in_channels)
-        height, width = x.shape[2], x.shape[3]
+        all_heads = self.training and self.deep_supervision
+        logits: list[torch.Tensor] = []
         maps = self.decode(pad_to_multiple(x))
-        if not (self.training and self.deep_supervision):
-            maps = maps[:1]
-        outputs: list[torch.Tensor] = []
-        for i, (head, scale) in enumerate(zip(self.out_layers, (1, 2, 4, 8))):  # noqa: B905
-            if i < len(maps):
-                outputs.append(crop_to_scale(head(maps[i]), height, width, scale))
-        if self.training and self.deep_supervision:
+        for i, head in enumerate(self.out_layers):
+            if i == 0 or all_heads:
+                logits.append(head(maps[i]))  # (B, C, h, w) -> (B, K, h, w)
+        outputs = crop_to_scales(logits, x.shape[2], x.shape[3], self.scales)
+        if all_heads:
             return outputs
         return outputs[0]
 

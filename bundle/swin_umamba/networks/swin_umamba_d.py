@@ -9,7 +9,7 @@ from torch import nn
 
 from swin_umamba.networks.arguments import check_backend, check_depths, check_image, check_integer, check_rate
 from swin_umamba.networks.initialisation import initialise_convolutions, initialise_linears
-from swin_umamba.networks.padding import crop_to_scale, pad_to_multiple
+from swin_umamba.networks.padding import crop_to_scales, pad_to_multiple
 from swin_umamba.networks.vss import FinalPatchExpand, PatchExpand, VSSMEncoder, VSSStage
 
 
@@ -63,14 +63,16 @@ class VSSDecoder(nn.Module):
         """
         x = features[3]
         outputs: list[torch.Tensor] = []
-        for i, (expand, join, stage) in enumerate(zip(self.expand_layers[:3], self.concat_back_dim, self.stages)):  # noqa: B905
+        steps = zip(self.expand_layers, self.concat_back_dim, self.stages, self.seg_layers)  # noqa: B905 (3 of 4, 3, 3, 4)
+        for i, (expand, join, stage, head) in enumerate(steps):
             x = torch.cat((expand(x), features[2 - i]), dim=-1)  # 2 x (B, h, w, C) -> (B, h, w, 2C)
             x = stage(join(x))
             if all_heads:
-                outputs.append(self.seg_layers[i](x.permute(0, 3, 1, 2)))  # (B, h, w, C) -> (B, C, h, w)
-        x = self.expand_layers[3](x)  # (B, H/4, W/4, E) -> (B, H, W, E)
-        outputs.append(self.seg_layers[3](x.permute(0, 3, 1, 2)))  # (B, H, W, E) -> (B, E, H, W)
-        return outputs[::-1]
+                outputs.append(head(x.permute(0, 3, 1, 2)))  # (B, h, w, C) -> (B, C, h, w) -> (B, K, h, w)
+        x = self.expand_layers[-1](x)  # (B, H/4, W/4, E) -> (B, H, W, E)
+        outputs.append(self.seg_layers[-1](x.permute(0, 3, 1, 2)))  # (B, H, W, E) -> (B, E, H, W) -> (B, K, H, W)
+        outputs.reverse()
+        return outputs
 
 
 class SwinUMambaD(nn.Module):
@@ -96,8 +98,6 @@ class SwinUMambaD(nn.Module):
     Source: arXiv 2402.03302 section 2.4; where paper and official code differ, the code (published weights need it).
     """
 
-    scales = (1, 4, 8, 16)
-
     def __init__(
         self,
         in_channels: int,
@@ -115,6 +115,7 @@ class SwinUMambaD(nn.Module):
         self.in_channels = check_integer("in_channels", in_channels, 1)
         self.out_channels = check_integer("out_channels", out_channels, 1)
         self.deep_supervision = bool(deep_supervision)
+        self.scales = [1, 4, 8, 16]  # of the outputs
         self.vssm_encoder = VSSMEncoder(
             in_channels,
             embed_dim=check_integer("embed_dim", embed_dim, 1),
@@ -148,9 +149,7 @@ class SwinUMambaD(nn.Module):
             check_image(x, self.in_channels)
         all_heads = self.training and self.deep_supervision
         logits = self.decoder(self.vssm_encoder(pad_to_multiple(x)), all_heads)
-        outputs: list[torch.Tensor] = []
-        for output, scale in zip(logits, (1, 4, 8, 16)):  # noqa: B905
-            outputs.append(crop_to_scale(output, x.shape[2], x.shape[3], scale))
+        outputs = crop_to_scales(logits, x.shape[2], x.shape[3], self.scales)
         if all_heads:
             return outputs
         return outputs[0]

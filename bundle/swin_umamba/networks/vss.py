@@ -241,9 +241,10 @@ class VSSMEncoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Map (B, C, H, W) to one map per stage, (B, H / p / 2**i, W / p / 2**i, E * 2**i), finest first."""
-        x = self.layers[0](self.patch_embed(x))
-        features = [x]
-        for merge, stage in zip(self.downsamples, self.layers[1:]):  # noqa: B905 (TorchScript knows no strict=)
-            x = stage(merge(x))
-            features.append(x)
+        x = self.patch_embed(x)
+        features: list[torch.Tensor] = []
+        for stage, merge in zip(self.layers, self.downsamples):  # noqa: B905 (one merging less; TorchScript has no strict)
+            features.append(stage(x))
+            x = merge(features[-1])
+        features.append(self.layers[-1](x))
         return features
