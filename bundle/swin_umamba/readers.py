@@ -1,0 +1,90 @@
+"""Reading a volume from any format that we take, chosen by what the file is and by nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.config import PathLike
+from monai.data import ImageReader, ITKReader, NibabelReader
+from monai.utils import ensure_tuple
+
+from swin_umamba.errors import InputError
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+LEGAL_IMAGES = f"{', '.join(NIFTI_SUFFIXES + ITK_SUFFIXES)} or a DICOM series"
+
+logging.getLogger("nibabel.global").setLevel(logging.ERROR)  # it reports harmless header repairs of many files
+
+
+def suffix_of(path: PathLike) -> str:
+    """Return the suffix of a volume's file name in lower case, or "" when it is none of ours."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in NIFTI_SUFFIXES + ITK_SUFFIXES if name.endswith(suffix)), "")
+
+
+class VolumeReader(ImageReader):
+    """Read NIfTI with nibabel, NRRD and MetaImage with ITK, and anything else as the files of one DICOM series.
+
+    MONAI's automatic choice tries reader after reader until one takes the file, which turns a damaged NIfTI file into
+    five tracebacks; here a format has one reader, and what that reader says is the error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: tuple[str, ...] = ()
+        self.reader: ImageReader = NibabelReader()
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Return True: every file is tried."""
+        return True
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
+        """Open one volume.
+
+        Args:
+            data: one file, or the files of one DICOM series in any order.
+            kwargs: for the format's own reader.
+
+        Raises:
+            InputError: naming the file and why it cannot be read.
+        """
+        self.files = tuple(str(file) for file in ensure_tuple(data))
+        self.reader = _reader_of(self.files)
+        try:
+            return self.reader.read(self.files if len(self.files) > 1 else self.files[0], **kwargs)
+        except Exception as error:
+            raise self._cannot_read(error) from error
+
+    def get_data(self, img: Any) -> tuple[Any, dict]:
+        """Return the array and the metadata of what `read` opened; its errors are those of `read`."""
+        try:
+            return self.reader.get_data(img)
+        except Exception as error:
+            raise self._cannot_read(error) from error
+
+    def _cannot_read(self, error: Exception) -> InputError:
+        if isinstance(error, InputError):
+            return error
+        lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+        if isinstance(self.reader, ITKReader):  # its reason comes last, after where in its source it was found
+            lines = [line for line in lines if not line.startswith("Reason: No such file")][-1:]
+        reason = " ".join(lines) or type(error).__name__
+        missing = not Path(self.files[0]).exists()
+        return InputError(
+            f"{self.files[0]} {'does not exist' if missing else f'cannot be read: {reason}'}; legal: {LEGAL_IMAGES}"
+        )
+
+
+def _reader_of(files: tuple[str, ...]) -> ImageReader:
+    suffix = suffix_of(files[0]) if len(files) == 1 else ""
+    if suffix in NIFTI_SUFFIXES:
+        return NibabelReader()
+    if suffix in ITK_SUFFIXES:
+        return ITKReader()
+    from swin_umamba.dicom.reader import DicomSeriesReader  # pydicom takes long to import and is often not needed
+
+    return DicomSeriesReader()
