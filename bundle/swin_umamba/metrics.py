@@ -87,8 +87,7 @@ def organ_scores(
     prediction, truth = label_maps(prediction, truth, labels)
     spacing = check_spacing(spacing, truth.ndim)
     tolerances = tolerances_for(labels, tolerances)
-    if rules not in RULES:
-        raise InputError(f"rules is {rules!r}; legal: {', '.join(RULES)}")
+    rules = check_rules(rules)
     organs = labelled_organs(labels, labelled)
     found_boxes, real_boxes = (find_objects(label_map, max(labels.values())) for label_map in (prediction, truth))
     scores = {}
@@ -188,6 +187,17 @@ def tolerances_for(labels: Mapping[str, int], overrides: Mapping[str, float] | N
             raise InputError(f"tolerance of {organ} is {tolerance!r}; legal: a positive number of mm")
     merged = {**TOLERANCES_MM, **overrides}
     return {organ: float(merged.get(organ, DEFAULT_TOLERANCE_MM)) for organ in labels}
+
+
+def check_rules(rules: str) -> str:
+    """Return `rules`.
+
+    Raises:
+        InputError: if they are none of `RULES`.
+    """
+    if rules not in RULES:
+        raise InputError(f"rules is {rules!r}; legal: {', '.join(RULES)}")
+    return rules
 
 
 def labelled_organs(labels: Mapping[str, int], labelled: Iterable[int] | None) -> dict[str, int]:
