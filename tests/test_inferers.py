@@ -186,9 +186,9 @@ MEMORY_PROGRAM = """
 import resource, torch
 from swin_umamba.inferers import AxialSliceInferer
 torch.set_num_threads(1)
-inferer = AxialSliceInferer(roi_size=(512, 512), sw_batch_size=4, slab_size=8)
-for slices in (16, 96):
-    image = torch.zeros(1, 1, 512, 512, slices)
+inferer = AxialSliceInferer(roi_size=(256, 256), sw_batch_size=4, slab_size=8)
+for slices in (16, 160):
+    image = torch.zeros(1, 1, 256, 256, slices)
     image[..., ::7] = 1
     inferer(image, torch.nn.Conv2d(1, 14, 1))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -200,5 +200,5 @@ def test_memory_does_not_grow_with_the_number_of_slices() -> None:
     command = [sys.executable, "-c", MEMORY_PROGRAM]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     few, many = (float(line) for line in run.stdout.split())  # peak resident memory in MiB
-    volume_and_labels = 512 * 512 * 96 * (4 + 1) / 2**20
-    assert many - few < volume_and_labels + 16  # the logits of 80 slices more would be 1120
+    volume_and_labels = 256 * 256 * 160 * (4 + 1) / 2**20
+    assert many - few < volume_and_labels + 16  # the logits of 144 slices more would be 504

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from contextvars import ContextVar
+
+_collected: ContextVar[list[str] | None] = ContextVar("case_warnings", default=None)
 
 
 class CaseWarning(UserWarning):
@@ -12,22 +15,19 @@ class CaseWarning(UserWarning):
 
 
 def warn_of_case(message: str) -> None:
-    """Say something about the case being worked on; `collect_case_warnings` brings it to the report."""
-    warnings.warn(message, CaseWarning, stacklevel=3)
+    """Say something about the case being worked on: to `collect_case_warnings`, or as a `CaseWarning` outside of it."""
+    messages = _collected.get()
+    if messages is None:
+        warnings.warn(message, CaseWarning, stacklevel=3)
+    elif message not in messages:
+        messages.append(message)
 
 
 @contextlib.contextmanager
 def collect_case_warnings(messages: list[str]) -> Iterator[None]:
-    """Append the text of every new `CaseWarning` of the block to `messages`; other warnings are shown as ever."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", CaseWarning)
-        show = warnings.showwarning
-
-        def keep(message: Warning | str, category: type[Warning], *args, **kwargs) -> None:
-            if not issubclass(category, CaseWarning):
-                show(message, category, *args, **kwargs)
-            elif str(message) not in messages:
-                messages.append(str(message))
-
-        warnings.showwarning = keep
+    """Append what `warn_of_case` says within the block to `messages`, each remark once; threads do not mix."""
+    token = _collected.set(messages)
+    try:
         yield
+    finally:
+        _collected.reset(token)

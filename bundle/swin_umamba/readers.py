@@ -15,6 +15,7 @@ from swin_umamba.errors import InputError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+SERIES_KEY = "dicom_series"  # in an image's metadata: the name of its series, which says nothing of the patient
 LEGAL_IMAGES = f"{', '.join(NIFTI_SUFFIXES + ITK_SUFFIXES)} or a DICOM series"
 
 logging.getLogger("nibabel.global").setLevel(logging.ERROR)  # it reports harmless header repairs of many files
@@ -69,14 +70,13 @@ class VolumeReader(ImageReader):
     def _cannot_read(self, error: Exception) -> InputError:
         if isinstance(error, InputError):
             return error
+        if not Path(self.files[0]).exists():
+            return InputError(f"{self.files[0]} does not exist; legal: {LEGAL_IMAGES}")
         lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
         if isinstance(self.reader, ITKReader):  # its reason comes last, after where in its source it was found
             lines = [line for line in lines if not line.startswith("Reason: No such file")][-1:]
         reason = " ".join(lines) or type(error).__name__
-        missing = not Path(self.files[0]).exists()
-        return InputError(
-            f"{self.files[0]} {'does not exist' if missing else f'cannot be read: {reason}'}; legal: {LEGAL_IMAGES}"
-        )
+        return InputError(f"{self.files[0]} cannot be read: {reason}; legal: {LEGAL_IMAGES}")
 
 
 def _reader_of(files: tuple[str, ...]) -> ImageReader:

@@ -16,7 +16,7 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
 from swin_umamba.errors import InputError
-from swin_umamba.readers import VolumeReader
+from swin_umamba.readers import SERIES_KEY, VolumeReader
 
 SPACING_RANGE = (0.01, 100.0)  # mm; outside of it a header is damaged or in another unit
 INTERPOLATION = {"bilinear": "trilinear", "nearest": "nearest-exact"}  # torch's names; the third axis keeps its size
@@ -37,7 +37,12 @@ class LoadVolumed(LoadImaged):
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         """Return a copy of `data` with a MetaTensor under each key."""
-        return super().__call__(data, reader or self.reader)  # a reader named at the call is the only one tried
+        item = super().__call__(data, reader or self.reader)  # a reader named at the call is the only one tried
+        for key in self.key_iterator(item):
+            series = item[key].meta.pop(SERIES_KEY, None)
+            if series is not None:  # folders and files of DICOM are often called by the patient's name
+                item[key].meta["filename_or_obj"] = f"DICOM series {series}"
+        return item
 
 
 class CheckVolumed(MapTransform):
