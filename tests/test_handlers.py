@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from swin_umamba.errors import InputError
-from swin_umamba.handlers import EncoderFreezing, GradientClipping, ModelSaver, StopOnBadLoss
+from swin_umamba.handlers import EncoderFreezing, EpochLog, GradientClipping, ModelSaver, StopOnBadLoss
 from swin_umamba.models import ModelSpec, build_described_network, load_model
 from torch import nn
 
@@ -77,6 +77,16 @@ def test_training_stops_at_a_bad_loss(loss):
     StopOnBadLoss().attach(trainer)
     with pytest.raises(InputError, match=f"the loss became {loss} in iteration 2 of epoch 1"):
         trainer.run([1.0, loss, 1.0])
+
+
+def test_one_line_for_each_epoch(caplog):
+    trainer = make_trainer(nn.Linear(1, 1), EpochLog(), epochs=2)
+    with caplog.at_level("INFO", logger="swin_umamba.handlers"):
+        trainer.run()
+    lines = [record.getMessage() for record in caplog.records if record.name == "swin_umamba.handlers"]
+    assert [line.split(":")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert "slices/s" in lines[0]
+    assert "learning rate 1.00e+00" in lines[0]
 
 
 def make_spec() -> ModelSpec:

@@ -75,7 +75,10 @@ def test_weights_are_a_bare_state_dict(trained):
         ({"name": "../escape"}, "name: '../escape' does not match"),
         ({"network": {"name": "swin_umamba_x"}}, "swin_umamba_x"),
         ({"network": {"name": "swin_umamba_d_tiny", "arguments": {"in_chanels": 1}}}, "in_chanels"),
-        ({"network": {**NETWORK, "arguments": {"in_channels": 1, "out_channels": 5}}}, "out_channels is 5, but 2 labels"),
+        (
+            {"network": {**NETWORK, "arguments": {"in_channels": 1, "out_channels": 5}}},
+            "out_channels is 5, but 2 labels",
+        ),
         ({"labels": {"liver": 1, "spleen": 2, "stomach": 3}}, "4"),
     ],
 )

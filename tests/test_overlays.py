@@ -37,5 +37,11 @@ def test_overlay_keys_exist_in_the_base(path):
 
 def test_misspelt_keys_are_found():
     base = {"train": {"trainer": {"max_epochs": 1}, "list": [1]}}
-    overlay = {"train#trainer#max_epoch": 2, "trian": 1, "train#trainer#max_epochs": 3, "train#list#0": 1, "train#list#1": 1}
+    overlay = {
+        "train#trainer#max_epoch": 2,
+        "trian": 1,
+        "train#trainer#max_epochs": 3,
+        "train#list#0": 1,
+        "train#list#1": 1,
+    }
     assert unknown_keys(overlay, base) == ["train#trainer#max_epoch", "trian", "train#list#1"]

@@ -35,7 +35,9 @@ def share_of(total: int) -> int:
         InputError: if the processes cannot share `total` evenly.
     """
     if total < 1 or total % world_size():
-        raise InputError(f"batch size {total}: {world_size()} processes cannot share it evenly; legal: a multiple of it")
+        raise InputError(
+            f"batch size {total}: {world_size()} processes cannot share it evenly; legal: a multiple of it"
+        )
     return total // world_size()
 
 
@@ -54,7 +56,9 @@ def join_processes(name: str | None = None) -> torch.device:
         InputError: if torchrun did not start this process, or more processes than GPUs were started.
     """
     if "LOCAL_RANK" not in os.environ:
-        raise InputError("multi_gpu_train.yaml needs torchrun: torchrun --nproc_per_node=2 -m monai.bundle run training …")
+        raise InputError(
+            "multi_gpu_train.yaml needs torchrun: torchrun --nproc_per_node=2 -m monai.bundle run training …"
+        )
     on_gpu = name != "cpu" and torch.cuda.is_available()
     device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else "cpu")
     if on_gpu:

@@ -6,10 +6,12 @@ import dataclasses
 import logging
 import math
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from torch import nn
@@ -84,12 +86,51 @@ class StopOnBadLoss:
 
     def __call__(self, engine: Engine) -> None:
         """Raise `InputError` when the loss is NaN or infinite."""
-        loss = engine.state.output["loss"]  # type: ignore[index,call-overload]
-        if not math.isfinite(float(loss)):
+        loss = float(loss_of(engine.state.output))
+        if not math.isfinite(loss):
             raise InputError(
-                f"the loss became {float(loss)} in iteration {engine.state.iteration} of epoch {engine.state.epoch}: "
+                f"the loss became {loss} in iteration {engine.state.iteration} of epoch {engine.state.epoch}: "
                 "lower the learning rate, or train in float32 (amp: false); the last checkpoint is untouched"
             )
+
+
+class EpochLog:
+    """Log one line for each epoch: mean loss, slices per second of this process, peak GPU memory, learning rate."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._slices = 0
+        self._start = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Start with the epoch, look at each iteration, log at the epoch's end before a validation starts."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
+
+    def _begin(self, engine: Engine) -> None:
+        self._losses, self._slices, self._start = [], 0, time.perf_counter()
+
+    def _add(self, engine: Engine) -> None:
+        self._losses.append(float(loss_of(engine.state.output)))
+        self._slices += len(engine.state.batch["image"])  # type: ignore[index,arg-type,call-overload]
+
+    def _log(self, engine: Any) -> None:
+        seconds = time.perf_counter() - self._start
+        parts = [
+            f"loss {sum(self._losses) / len(self._losses):.4f}",
+            f"{self._slices / seconds:.1f} slices/s",
+            f"learning rate {engine.optimizer.param_groups[0]['lr']:.2e}",
+        ]
+        if torch.cuda.is_available():
+            parts.append(f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
+        logger.info("epoch %d/%d: %s", engine.state.epoch, engine.state.max_epochs, ", ".join(parts))
+
+
+def loss_of(output: Any) -> Any:
+    """Return the loss of a trainer's output, decollated or not."""
+    loss = (output[0] if isinstance(output, list) else output)["loss"]
+    return loss.detach() if isinstance(loss, torch.Tensor) else loss
 
 
 class ModelSaver:

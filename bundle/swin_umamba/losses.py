@@ -93,7 +93,9 @@ class DeepSupervisionLoss(nn.Module):
         if isinstance(heads, Tensor):
             return self.loss(heads, label, labelled)
         if len(heads) != len(self.weights):
-            raise InputError(f"{len(self.weights)} weights of deep supervision for {len(heads)} heads; give one for each")
+            raise InputError(
+                f"{len(self.weights)} weights of deep supervision for {len(heads)} heads; give one for each"
+            )
         total = label.new_zeros((), dtype=torch.float32)
         for head, weight in zip(heads, self.weights, strict=True):
             if weight > 0:
