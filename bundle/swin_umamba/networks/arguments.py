@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from swin_umamba.errors import InputError
-from swin_umamba.scan import available_backends
+from swin_umamba.scan import backend_names
 
 STAGES = 4
 
@@ -53,7 +53,7 @@ def check_backend(name: str) -> str:
     Raises:
         InputError: if it is neither.
     """
-    legal = list(dict.fromkeys(["auto", *available_backends()]))
+    legal = backend_names()
     if name not in legal:
         raise InputError(f"scan_backend must be one of {', '.join(legal)}, not {name!r}")
     return name
