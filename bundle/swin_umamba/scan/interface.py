@@ -7,11 +7,9 @@ from torch import Tensor
 
 from swin_umamba.errors import InputError
 
+from . import mamba, sequence_operator, ss2d_operator
 from .backends import resolve_backend
 from .reference import selective_scan_reference, ss2d_scan_reference
-
-_SELECTIVE_SCANS = {"reference": selective_scan_reference}
-_SS2D_SCANS = {"reference": ss2d_scan_reference}
 
 
 def selective_scan(
@@ -50,7 +48,12 @@ def selective_scan(
     _check_shape("D", D, (u.shape[1],))
     _check_shape("delta_bias", delta_bias, (u.shape[1],))
     name = _resolve(backend, u.device.type, u.dtype)
-    return _SELECTIVE_SCANS[name](u, delta, A, B, C, D, delta_bias, delta_softplus)
+    arguments = (u, delta, A, B, C, D, delta_bias, delta_softplus)
+    if name == "reference":
+        return selective_scan_reference(*arguments)
+    if name == "mamba_ssm":
+        return mamba.selective_scan(*arguments)
+    return sequence_operator.selective_scan(*arguments, name)
 
 
 def ss2d_scan(
@@ -87,7 +90,12 @@ def ss2d_scan(
     if x.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(x.device.type):
         x_proj_weight = x_proj_weight.to(x.dtype)
     name = _resolve(backend, x.device.type, x.dtype)
-    return _SS2D_SCANS[name](x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
+    arguments = (x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
+    if name == "reference":
+        return ss2d_scan_reference(*arguments)
+    if name == "mamba_ssm":
+        return mamba.ss2d_scan(*arguments)
+    return ss2d_operator.ss2d_scan(*arguments, name)
 
 
 @torch.compiler.assume_constant_result

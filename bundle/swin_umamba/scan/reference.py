@@ -70,25 +70,25 @@ def ss2d_scan_reference(
     steps = softplus(delta).unflatten(2, [x.shape[1], x.shape[2]])
     u = x.to(real).unsqueeze(1).expand(-1, directions, -1, -1, -1)  # (B, H, W, D) -> (B, 4, H, W, D)
     y = _scan(
-        _traverse(u),
-        _traverse(steps),
+        traverse(u),
+        traverse(steps),
         -torch.exp(A_logs.to(real)).view(directions, channels, states).transpose(1, 2),  # (4, N, D)
-        _traverse(B.to(real).movedim(3, 1)),
-        _traverse(C.to(real).movedim(3, 1)),
+        traverse(B.to(real).movedim(3, 1)),
+        traverse(C.to(real).movedim(3, 1)),
     )
     skip = Ds.to(real).view(directions, channels).sum(0)
-    return (_merge(y, x.shape[1], x.shape[2]) + skip * x.to(real)).to(x.dtype)
+    return (merge(y, x.shape[1], x.shape[2]) + skip * x.to(real)).to(x.dtype)
 
 
-def _traverse(maps: Tensor) -> Tensor:
+def traverse(maps: Tensor) -> Tensor:
     """Read each direction's map in its own order: rows, columns, and both backwards."""
     rows = maps[:, 0::2].flatten(2, 3)  # (B, 4, H, W, D) -> (B, 2, H*W, D)
     columns = maps[:, 1::2].transpose(2, 3).flatten(2, 3)  # (B, 2, W*H, D)
     return torch.stack([rows[:, 0], columns[:, 0], rows[:, 1].flip([1]), columns[:, 1].flip([1])], 1)
 
 
-def _merge(y: Tensor, height: int, width: int) -> Tensor:
-    """Undo `_traverse` and sum the directions: (B, 4, L, D) -> (B, H, W, D)."""
+def merge(y: Tensor, height: int, width: int) -> Tensor:
+    """Undo `traverse` and sum the directions: (B, 4, L, D) -> (B, H, W, D)."""
     rows = (y[:, 0] + y[:, 2].flip([1])).unflatten(1, [height, width])
     columns = (y[:, 1] + y[:, 3].flip([1])).unflatten(1, [width, height])
     return rows + columns.transpose(1, 2)
