@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """
     if not Path(path).is_file():
         raise InputError(
-            f"no weights file {str(path)!r}; `python -m swin_umamba.weights fetch NAME` gets published ones"
+            f"no weights file {str(path)!r}; python -m swin_umamba.weights fetch NAME downloads published ones"
         )
     try:
         with torch.serialization.safe_globals(_plain_data()):
@@ -171,11 +172,7 @@ def _plain_data() -> list:
     functions = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     functions += [(array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     kinds = {type(np.dtype(code)) for code in [*"?bBhHiIlLqQefdgFD", "U1", "S1"]}
-    return [*functions, np.dtype, np.ndarray, *kinds, (_Config, "yacs.config.CfgNode")]
-
-
-class _Config(dict):
-    """Stands in for the training config that older VMamba files hold, so that yacs is not needed to read them."""
+    return [*functions, np.dtype, np.ndarray, *kinds, (OrderedDict, "yacs.config.CfgNode")]
 
 
 def _reading_problem(error: Exception) -> str:
@@ -185,7 +182,8 @@ def _reading_problem(error: Exception) -> str:
         return f"needs code to be executed ({name[1]}) and is refused; legal: tensors, numbers, text, lists and dicts"
     if "TorchScript" in text:
         return "is a TorchScript program; legal: a state dict written by torch.save"
-    return f"cannot be read, it may be cut off or of another format: {text[:120]}"
+    reason = text.partition("WeightsUnpickler error: ")[2].partition(" Check the documentation")[0] or text
+    return f"cannot be read, it may be cut off or of another format: {reason[:120]}"
 
 
 def _unwrap(content: object) -> dict[str, torch.Tensor]:
