@@ -1,0 +1,175 @@
+"""What inference leaves behind: a label map and a picture for each case, one table of volumes, one report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.transforms import Orientation
+
+from swin_umamba import __version__
+from swin_umamba.errors import InputError
+from swin_umamba.files import make_writable_folder, replace_file
+from swin_umamba.pictures import draw_case
+from swin_umamba.readers import NIFTI_SUFFIXES, suffix_of
+from swin_umamba.transforms import file_name
+
+REPORT_FILE, VOLUMES_FILE = "report.json", "volumes.csv"
+FORM_FIELDS = ("sform_code", "srow_x", "srow_y", "srow_z", "qform_code", "quatern_b", "quatern_c", "quatern_d")
+FORM_FIELDS += ("qoffset_x", "qoffset_y", "qoffset_z", "pixdim", "xyzt_units")
+PICTURE_DPI = 110
+DISCLAIMER = "For research; not for clinical use."
+
+
+class CaseWriter:
+    """Write a case's label map, `<case>_seg.nii.gz`, and a picture of it, `<case>_overlay.png`, each atomically.
+
+    Args:
+        output_dir: folder for the files; made when it is missing.
+        labels: organ -> id.
+        picture: draw the picture too.
+
+    Raises:
+        InputError: if the folder cannot be written to.
+    """
+
+    def __init__(self, *, output_dir: str | os.PathLike, labels: Mapping[str, int], picture: bool = True) -> None:
+        self.output_dir = make_writable_folder(output_dir)
+        self.labels = dict(labels)
+        self.picture = picture
+
+    def __call__(self, case: str, image: MetaTensor, labels: MetaTensor) -> dict[str, Any]:
+        """Write one case.
+
+        Args:
+            case: its name, the beginning of the file names.
+            image: (1, X, Y, Z), for the picture, on the grid of `labels` up to orientation.
+            labels: label map (1, X, Y, Z) on the grid of the file that it was made from.
+
+        Returns:
+            For the report: "output" and "overlay" (file names) and "volumes" {organ: {"ml", "voxels"}}.
+        """
+        written = {"output": f"{case}_seg.nii.gz", "overlay": f"{case}_overlay.png"}
+        volumes = organ_volumes(labels, self.labels)
+        if not self.picture:
+            save_label_map(self.output_dir / written["output"], labels)
+            return {"output": written["output"], "volumes": volumes}
+        to_ras = Orientation("RAS", labels=None)
+        with replace_file(self.output_dir / written["overlay"]) as path:  # both files, or none when one fails
+            draw_case(case, to_ras(image), to_ras(labels), self.labels, volumes).savefig(path, dpi=PICTURE_DPI)
+            save_label_map(self.output_dir / written["output"], labels)
+        return {**written, "volumes": volumes}
+
+
+def save_label_map(path: str | os.PathLike, labels: MetaTensor) -> None:
+    """Write a label map as NIfTI, uint8, with the shape and the geometry of the file that its image came from.
+
+    Of a NIfTI image the sform, the qform and their codes are copied bit by bit; for other formats both are the affine.
+
+    Args:
+        path: the file, `.nii.gz`.
+        labels: (1, X, Y, Z) whole numbers from 0 to 255, with affine and "filename_or_obj".
+    """
+    voxels = labels.cpu().numpy()[0].astype(np.uint8)  # (1, X, Y, Z) -> (X, Y, Z)
+    source = file_name(labels)
+    if suffix_of(source) in NIFTI_SUFFIXES and Path(source).is_file():
+        original = nib.load(source)
+        header = nib.Nifti1Header()
+        for field in FORM_FIELDS:
+            header[field] = original.header[field]
+        header["pixdim"][4:] = 1
+        image = nib.Nifti1Image(voxels.reshape(original.shape[:3]), None, header)
+    else:
+        affine = labels.affine.cpu().numpy()
+        image = nib.Nifti1Image(voxels, affine)
+        image.set_sform(affine, code="scanner")
+        image.set_qform(affine, code="scanner")
+        image.header.set_xyzt_units("mm")
+    with replace_file(path) as temporary:
+        nib.save(image, temporary)
+
+
+def organ_volumes(labels: MetaTensor, organs: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """Return each organ's volume in mL and in voxels, 0 for one that is not there.
+
+    Args:
+        labels: label map of whole numbers from 0 to 255, with its affine in mm.
+        organs: organ -> id.
+    """
+    counts = np.bincount(labels.cpu().numpy().astype(np.uint8).ravel(), minlength=256)
+    voxel_ml = abs(float(np.linalg.det(labels.affine.cpu().numpy()[:3, :3]))) / 1000
+    return {
+        organ: {"ml": round(int(counts[value]) * voxel_ml, 3), "voxels": int(counts[value])}
+        for organ, value in organs.items()
+    }
+
+
+class CaseReport:
+    """Ignite handler that keeps `report.json` and `volumes.csv` up to date while a `CaseEvaluator` works.
+
+    Cases of earlier runs into the same folder stay in both, as long as their label maps are there and this run does not
+    hold them again.
+
+    Args:
+        output_dir: folder of the two files.
+    """
+
+    def __init__(self, *, output_dir: str | os.PathLike) -> None:
+        self.output_dir = Path(output_dir)
+        self.earlier: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a `CaseEvaluator`."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:
+        """Read what earlier runs reported."""
+        make_writable_folder(self.output_dir)
+        self.earlier = _earlier_cases(self.output_dir)
+
+    def write(self, engine: Engine) -> None:
+        """Write both files anew with the cases that the engine has finished."""
+        done = {record["case"] for record in engine.records}
+        cases = [record for record in self.earlier if record["case"] not in done] + list(engine.records)
+        cases.sort(key=lambda record: record["case"])
+        write_report(self.output_dir, cases)
+        write_volumes(self.output_dir, cases)
+
+
+def write_report(folder: str | os.PathLike, cases: Iterable[Mapping[str, Any]]) -> None:
+    """Write the report of all cases, atomically."""
+    report = {"note": DISCLAIMER, "code_version": __version__, "cases": list(cases)}
+    with replace_file(Path(folder) / REPORT_FILE) as path:
+        path.write_text(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_volumes(folder: str | os.PathLike, cases: Iterable[Mapping[str, Any]]) -> None:
+    """Write the table of volumes, a line for each case and organ, atomically."""
+    with replace_file(Path(folder) / VOLUMES_FILE) as path, open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["case", "organ", "volume_ml", "voxels"])
+        for case in cases:
+            for organ, volume in case.get("volumes", {}).items():
+                table.writerow([case["case"], organ, f"{volume['ml']:.3f}", volume["voxels"]])
+
+
+def _earlier_cases(folder: Path) -> list[dict[str, Any]]:
+    path = folder / REPORT_FILE
+    if not path.is_file():
+        return []
+    try:
+        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        return [case for case in cases if case.get("output") and (folder / case["output"]).is_file() and case["case"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not a report of this program; move it away or choose another output_dir"
+        ) from error

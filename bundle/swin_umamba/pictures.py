@@ -1,0 +1,125 @@
+"""A picture of one segmented case, for a person to judge at a glance, in the radiological convention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from monai.data import MetaTensor
+
+from swin_umamba.data.labels import organ_colour
+from swin_umamba.transforms import spacing_of
+
+FILL, OUTLINE = 0.35, 1.0  # opacity of an organ and of its edge
+WINDOW = (1.0, 99.5)  # percentiles of the intensities that are drawn black and white
+SIDE = 512  # pixels of the longer side of each view
+SAMPLES = 200_000  # voxels that the percentiles are taken from
+VIEWS = {  # (axis that is cut across, axes along the picture's columns and rows, marks left, right, top, bottom)
+    "axial": (2, (0, 1), "RLAP"),
+    "coronal": (1, (0, 2), "RLSI"),
+    "sagittal": (0, (1, 2), "APSI"),
+}
+
+
+def draw_case(
+    case: str,
+    image: MetaTensor,
+    labels: MetaTensor,
+    organs: Mapping[str, int],
+    volumes: Mapping[str, Mapping[str, float]],
+) -> Figure:
+    """Draw the axial slice that shows most organs, and a coronal and a sagittal one through the largest organ.
+
+    The patient's right is on the picture's left, and letters say so.
+
+    Args:
+        case: title.
+        image: (1, X, Y, Z) in RAS.
+        labels: label map (1, X, Y, Z) in RAS on the same grid.
+        organs: organ -> id.
+        volumes: organ -> {"ml"}, for the legend.
+    """
+    grey, found = image.cpu().numpy()[0], labels.cpu().numpy()[0].astype(np.uint8)  # (X, Y, Z)
+    spacing = spacing_of(labels.affine)
+    window = np.percentile(grey.ravel()[:: max(1, grey.size // SAMPLES)], WINDOW)
+    colours = np.zeros((256, 3))
+    for organ, value in organs.items():
+        colours[value] = np.array(organ_colour(organ)) / 255
+    figure = Figure(figsize=(12, 7), layout="constrained", facecolor="black")
+    parts = figure.subplot_mosaic(
+        [["axial", "coronal", "legend"], ["axial", "sagittal", "legend"]], width_ratios=[3, 2, 1]
+    )
+    for (view, (cut, plane, marks)), place in zip(VIEWS.items(), slices_to_show(found), strict=True):
+        sides = (spacing[plane[0]], spacing[plane[1]])
+        parts[view].set_title(f"{view} {place + 1}/{grey.shape[cut]}", color="white", fontsize=9)
+        parts[view].imshow(on_screen(grey.take(place, cut), sides), cmap="gray", vmin=window[0], vmax=window[1])
+        parts[view].imshow(_tinted(on_screen(found.take(place, cut), sides), colours), interpolation="nearest")
+        _mark(parts[view], marks)
+    _legend(parts["legend"], organs, volumes, colours)
+    figure.suptitle(f"{case}   (radiological view; for research, not for clinical use)", color="white", fontsize=10)
+    return figure
+
+
+def slices_to_show(labels: np.ndarray) -> tuple[int, int, int]:
+    """Return the indices of the axial, coronal and sagittal slice of a label map (X, Y, Z) that tell most.
+
+    The axial one shows most organs and, among such slices, most of them; the others go through the middle of the
+    largest organ. Without an organ all three are the middle ones.
+    """
+    counts = np.array([np.bincount(labels[:, :, z].ravel(), minlength=256)[1:] for z in range(labels.shape[2])])
+    if not counts.any():
+        return (labels.shape[2] // 2, labels.shape[1] // 2, labels.shape[0] // 2)
+    axial = max(range(labels.shape[2]), key=lambda z: (int((counts[z] > 0).sum()), int(counts[z].sum())))
+    largest = int(counts.sum(0).argmax()) + 1
+    x, y, _ = (int(np.median(index)) for index in np.nonzero(labels == largest))
+    return (axial, y, x)
+
+
+def on_screen(plane: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0), side: int = SIDE) -> np.ndarray:
+    """Turn a slice (a, b) of a RAS volume into a picture (row, column) of square pixels, voxels enlarged as they are.
+
+    Both axes run against the screen: R or A is on the left, A or S at the top.
+
+    Args:
+        plane: (a, b).
+        spacing: of a and b in mm.
+        side: pixels of the picture's longer side.
+    """
+    extent = [n * mm for n, mm in zip(plane.shape, spacing, strict=True)]
+    size = [max(1, round(side * length / max(extent))) for length in extent]
+    a, b = (np.arange(pixels) * n // pixels for pixels, n in zip(size, plane.shape, strict=True))
+    return plane[::-1, ::-1][np.ix_(a, b)].T  # (a, b) -> (row, column)
+
+
+def _tinted(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Return label ids (row, column) as red, green, blue and opacity: faint inside, plain along the edge."""
+    padded = np.pad(labels, 1)
+    inner = np.ones(labels.shape, dtype=bool)
+    for shift in ((0, 1), (2, 1), (1, 0), (1, 2)):
+        inner &= padded[shift[0] : shift[0] + labels.shape[0], shift[1] : shift[1] + labels.shape[1]] == labels
+    opacity = np.where(labels == 0, 0.0, np.where(inner, FILL, OUTLINE))
+    return np.concatenate([colours[labels], opacity[..., None]], axis=-1)  # (row, column, 4)
+
+
+def _mark(axis, marks: str) -> None:
+    """Write the letters of the patient's sides at the left, right, top and bottom of a view."""
+    places = [(0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center")]
+    places += [(0.5, 0.98, "center", "top"), (0.5, 0.02, "center", "bottom")]
+    for letter, (x, y, horizontal, vertical) in zip(marks, places, strict=True):
+        axis.text(x, y, letter, color="yellow", ha=horizontal, va=vertical, transform=axis.transAxes, weight="bold")
+    axis.set_axis_off()
+
+
+def _legend(axis, organs: Mapping[str, int], volumes: Mapping[str, Mapping[str, float]], colours: np.ndarray) -> None:
+    axis.set_axis_off()
+    patches = [
+        Patch(color=colours[value], label=f"{organ}: {volumes[organ]['ml']:.1f} mL")
+        for organ, value in organs.items()
+        if volumes[organ]["voxels"]
+    ]
+    if patches:
+        axis.legend(handles=patches, loc="center left", fontsize=8, frameon=False, labelcolor="white")
+    else:
+        axis.text(0, 0.5, "no organ found", color="white")
