@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -13,9 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from swin_umamba.errors import InputError
-from swin_umamba.fetching import fetch, main
 from swin_umamba.networks import build_network
 from swin_umamba.weights import load_checkpoint, load_pretrained, read_state_dict
 
@@ -271,58 +268,3 @@ def test_files_that_are_no_checkpoints(tmp_path, vmamba):
     for content in ([1, 2], {}, {"epoch": 3}, {"model": {"lr": 0.1}}, torch.zeros(2)):
         with pytest.raises(InputError, match="holds no state dict: .*network_weights, model, state_dict"):
             read_state_dict(save(tmp_path / "other.pt", content))
-
-
-@pytest.fixture
-def catalogue(tmp_path, vmamba):
-    entry = {"url": vmamba.as_uri(), "page": "https://example.org/page", "file": "tiny.pth", "sha256": None}
-    good = hashlib.sha256(vmamba.read_bytes()).hexdigest()
-    entries = {
-        "unverified": entry,
-        "verified": {**entry, "sha256": good},
-        "tampered": {**entry, "sha256": "0" * 64},
-        "offline": {**entry, "url": (tmp_path / "nothing.pth").as_uri()},
-        "page": {**entry, "url": Path(__file__).as_uri()},
-    }
-    (tmp_path / "checkpoints.yaml").write_text(yaml.safe_dump(entries))
-    return tmp_path / "checkpoints.yaml"
-
-
-@pytest.mark.parametrize(("name", "said"), [("unverified", "could not be verified"), ("verified", "as it should be")])
-def test_fetch_puts_the_file_in_its_place(catalogue, vmamba, capsys, name, said):
-    path = fetch(name, catalogue)
-    assert path == catalogue.parent / "pretrained" / "tiny.pth"
-    assert path.read_bytes() == vmamba.read_bytes()
-    output = capsys.readouterr().out
-    assert said in output
-    assert hashlib.sha256(vmamba.read_bytes()).hexdigest() in output
-    main(["fetch", name, "--catalogue", str(catalogue)])
-    assert "is there already" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("tampered", f"tiny.pth has sha256 .*, legal is {'0' * 64}"),
-        (
-            "offline",
-            r"cannot download file:.*nothing.pth: .*https://example.org/page\) and put it at .*pretrained/tiny.pth",
-        ),
-        ("page", "cannot be read"),
-        ("vmamba", "unknown weights 'vmamba'; .* lists offline, page, tampered, unverified, verified"),
-    ],
-)
-def test_fetch_leaves_nothing_behind_when_it_fails(catalogue, name, message):
-    with pytest.raises(InputError, match=message):
-        fetch(name, catalogue)
-    folder = catalogue.parent / "pretrained"
-    assert not folder.exists() or list(folder.iterdir()) == []
-
-
-def test_the_catalogue_of_the_project_is_whole():
-    entries = yaml.safe_load((Path(__file__).parents[1] / "models" / "checkpoints.yaml").read_text())
-    assert "vmamba_tiny" in entries
-    for entry in entries.values():
-        assert entry["url"].startswith("https://")
-        assert "/" not in entry["file"]
-        assert entry["sha256"] is None or len(entry["sha256"]) == 64
