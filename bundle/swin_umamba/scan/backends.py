@@ -16,8 +16,8 @@ import torch
 from swin_umamba.errors import InputError
 
 BACKEND_VARIABLE = "SWIN_UMAMBA_SCAN_BACKEND"
-_MODULES = {"cpu": "cpu", "mamba_ssm": "mamba", "reference": "plain"}
-_ORDER = {"cpu": ("cpu", "reference"), "cuda": ("mamba_ssm", "reference")}  # fastest first
+_MODULES = {"cpu": "cpu", "triton": "triton_backend", "mamba_ssm": "mamba", "reference": "plain"}
+_ORDER = {"cpu": ("cpu", "reference"), "cuda": ("triton", "mamba_ssm", "reference")}  # fastest first
 
 
 @dataclass(frozen=True)
