@@ -28,7 +28,7 @@ def painted_volume(shape: tuple[int, int, int] = (40, 36, 12)) -> np.ndarray:
     x, y, z = shape
     labels = np.zeros(shape, dtype=np.uint8)
     labels[x - 8 : x - 2, y // 2 : y // 2 + 7, 3:8] = PAINTED["right"]  # x grows to the right in RAS
-    labels[2:5, y // 2 - 3 : y // 2 + 5, 2:5] = PAINTED["left"]
+    labels[2:5, y // 2 - 3 : y // 2 + 5, 2:7] = PAINTED["left"]
     labels[x // 2 : x // 2 + 9, y - 6 : y - 1, 5:9] = PAINTED["front"]
     labels[x // 2 - 2 : x // 2 + 4, 3:12, 0:2] = PAINTED["feet"]
     return labels

@@ -86,6 +86,7 @@ def save_label_map(path: str | os.PathLike, labels: MetaTensor) -> None:
         for field in FORM_FIELDS:
             header[field] = original.header[field]
         header["pixdim"][4:] = 1
+        header.set_data_dtype(np.uint8)
         image = nib.Nifti1Image(voxels.reshape(original.shape[:3]), None, header)
     else:
         affine = labels.affine.cpu().numpy()
@@ -170,6 +171,4 @@ def _earlier_cases(folder: Path) -> list[dict[str, Any]]:
         cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
         return [case for case in cases if case.get("output") and (folder / case["output"]).is_file() and case["case"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not a report of this program; move it away or choose another output_dir"
-        ) from error
+        raise InputError(f"{path} is no report of ours; move it away or choose another output_dir") from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from monai.data import MetaTensor
 
 from swin_umamba.data.labels import organ_colour
@@ -108,7 +109,10 @@ def _mark(axis, marks: str) -> None:
     places = [(0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center")]
     places += [(0.5, 0.98, "center", "top"), (0.5, 0.02, "center", "bottom")]
     for letter, (x, y, horizontal, vertical) in zip(marks, places, strict=True):
-        axis.text(x, y, letter, color="yellow", ha=horizontal, va=vertical, transform=axis.transAxes, weight="bold")
+        text = axis.text(
+            x, y, letter, color="yellow", ha=horizontal, va=vertical, transform=axis.transAxes, weight="bold"
+        )
+        text.set_path_effects([withStroke(linewidth=2, foreground="black")])
     axis.set_axis_off()
 
 
