@@ -93,7 +93,7 @@ class Broken(http.server.BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
-@pytest.mark.parametrize(("page", "reason"), [("cut", "broke after 10 of 1000 bytes"), ("missing", "404")])
+@pytest.mark.parametrize(("page", "reason"), [("cut", "broke after 10 of 1000 bytes"), ("missing", "Not Found")])
 def test_fetch_over_http_notices_what_is_missing(tmp_path, page, reason):
     server = http.server.HTTPServer(("127.0.0.1", 0), Broken)
     thread = threading.Thread(target=server.serve_forever)
