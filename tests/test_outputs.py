@@ -143,8 +143,8 @@ def test_foreign_report_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_screen_has_the_patients_right_on_the_left_and_the_front_at_the_top() -> None:
     labels = painted_volume()
-    assert slices_to_show(np.zeros_like(labels)) == (6, 18, 20)
-    axial, coronal, sagittal = slices_to_show(labels)
+    assert slices_to_show(np.zeros_like(labels), PAINTED.values()) == (6, 18, 20)
+    axial, coronal, sagittal = slices_to_show(labels, PAINTED.values())
     assert len(np.unique(labels[:, :, axial])) == 4  # background, right, left and front
     view = on_screen(labels[:, :, axial], side=40)
     assert view.shape == (36, 40)  # rows, columns

@@ -105,12 +105,10 @@ def organ_volumes(labels: MetaTensor, organs: Mapping[str, int]) -> dict[str, di
         labels: label map of whole numbers from 0 to 255, with its affine in mm.
         organs: organ -> id.
     """
-    counts = np.bincount(labels.cpu().numpy().astype(np.uint8).ravel(), minlength=256)
+    voxels = labels.cpu().numpy()
     voxel_ml = abs(float(np.linalg.det(labels.affine.cpu().numpy()[:3, :3]))) / 1000
-    return {
-        organ: {"ml": round(int(counts[value]) * voxel_ml, 3), "voxels": int(counts[value])}
-        for organ, value in organs.items()
-    }
+    counts = {organ: int(np.count_nonzero(voxels == value)) for organ, value in organs.items()}
+    return {organ: {"ml": round(count * voxel_ml, 3), "voxels": count} for organ, count in counts.items()}
 
 
 class CaseReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def draw_case(
     parts = figure.subplot_mosaic(
         [["axial", "coronal", "legend"], ["axial", "sagittal", "legend"]], width_ratios=[3, 2, 1]
     )
-    for (view, (cut, plane, marks)), place in zip(VIEWS.items(), slices_to_show(found), strict=True):
+    for (view, (cut, plane, marks)), place in zip(VIEWS.items(), slices_to_show(found, organs.values()), strict=True):
         sides = (spacing[plane[0]], spacing[plane[1]])
         parts[view].set_title(f"{view} {place + 1}/{grey.shape[cut]}", color="white", fontsize=9)
         parts[view].imshow(on_screen(grey.take(place, cut), sides), cmap="gray", vmin=window[0], vmax=window[1])
@@ -63,19 +63,28 @@ def draw_case(
     return figure
 
 
-def slices_to_show(labels: np.ndarray) -> tuple[int, int, int]:
+def slices_to_show(labels: np.ndarray, ids: Iterable[int]) -> tuple[int, int, int]:
     """Return the indices of the axial, coronal and sagittal slice of a label map (X, Y, Z) that tell most.
 
     The axial one shows most organs and, among such slices, most of them; the others go through the middle of the
     largest organ. Without an organ all three are the middle ones.
+
+    Args:
+        labels: label map in RAS.
+        ids: of the organs.
     """
-    counts = np.array([np.bincount(labels[:, :, z].ravel(), minlength=256)[1:] for z in range(labels.shape[2])])
+    ids = list(ids)
+    counts = np.array([(labels == value).sum(axis=(0, 1)) for value in ids])  # (organs, Z)
     if not counts.any():
         return (labels.shape[2] // 2, labels.shape[1] // 2, labels.shape[0] // 2)
-    axial = max(range(labels.shape[2]), key=lambda z: (int((counts[z] > 0).sum()), int(counts[z].sum())))
-    largest = int(counts.sum(0).argmax()) + 1
-    x, y, _ = (int(np.median(index)) for index in np.nonzero(labels == largest))
-    return (axial, y, x)
+    axial = max(range(labels.shape[2]), key=lambda z: (np.count_nonzero(counts[:, z]), counts[:, z].sum()))
+    largest = labels == ids[int(counts.sum(axis=1).argmax())]
+    return (axial, _middle(largest.sum(axis=(0, 2))), _middle(largest.sum(axis=(1, 2))))
+
+
+def _middle(profile: np.ndarray) -> int:
+    """Return the index that has half of a profile on either side."""
+    return int(np.searchsorted(np.cumsum(profile), profile.sum() / 2))
 
 
 def on_screen(plane: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0), side: int = SIDE) -> np.ndarray:
