@@ -113,7 +113,8 @@ class EpochLog:
 
     def _add(self, engine: Engine) -> None:
         self._losses.append(float(loss_of(engine.state.output)))
-        self._slices += len(engine.state.batch["image"])  # type: ignore[index,arg-type,call-overload]
+        batch: Any = engine.state.batch  # decollated into a list of samples, or a dictionary of batches
+        self._slices += len(batch if isinstance(batch, list) else batch["image"])
 
     def _log(self, engine: Any) -> None:
         seconds = time.perf_counter() - self._start
