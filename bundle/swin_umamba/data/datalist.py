@@ -81,7 +81,7 @@ def load_datalist(
     cases = _section(plain, section, datalist)
     base = Path(dataset_dir if dataset_dir is not None else Path(datalist).parent).expanduser().resolve()
     model_labels = check_labels(plain["labels"] if labels is None else labels)
-    items = [_item(case, plain, model_labels, base) for case in cases]
+    items = [resolve_item(case, plain, model_labels, base) for case in cases]
     _check_files(items, datalist, base, need_label)
     return items
 
@@ -163,8 +163,20 @@ def _section(plain: Mapping[str, Any], section: str, datalist: str | os.PathLike
     return plain[section]
 
 
-def _item(case: Mapping[str, Any], plain: Mapping[str, Any], labels: dict[str, int], base: Path) -> dict[str, Any]:
-    """Return an item with absolute paths and its ids in the model's terms."""
+def resolve_item(
+    case: Mapping[str, Any], plain: Mapping[str, Any], labels: Mapping[str, int], base: Path
+) -> dict[str, Any]:
+    """Return an item with absolute paths and its ids in a model's terms.
+
+    Args:
+        case: an item of the data list.
+        plain: the data list, as `read_datalist` returns it.
+        labels: the model's {organ: id}.
+        base: folder that relative paths start from.
+
+    Raises:
+        InputError: if nothing that was annotated is one of the model's organs.
+    """
     organs = case.get("labelled", plain.get("labelled", list(plain["labels"])))
     annotated = {organ: number for organ, number in plain["labels"].items() if organ in organs}
     try:
