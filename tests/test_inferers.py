@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,7 +197,8 @@ for slices in (16, 160):
 
 
 def test_memory_does_not_grow_with_the_number_of_slices() -> None:
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # freed memory goes back, so that peaks compare
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "bundle")}
+    environment["MALLOC_MMAP_THRESHOLD_"] = "65536"  # freed memory goes back, so that peaks compare
     command = [sys.executable, "-c", MEMORY_PROGRAM]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     few, many = (float(line) for line in run.stdout.split())  # peak resident memory in MiB
