@@ -73,7 +73,9 @@ def find_cases(path: str | os.PathLike) -> list[Case]:
 
 
 def _cases_of_folder(folder: Path) -> list[Case]:
-    cases, unknown, ignored = [], [], Counter()
+    cases: list[Case] = []
+    unknown: list[Path] = []
+    ignored: Counter[str] = Counter()
     for file in _visible_files(folder):
         if not suffix_of(file):
             unknown.append(file)

@@ -38,7 +38,8 @@ class CaseDataset(Dataset):
         super().__init__(data, transform)
 
     def _transform(self, index: int) -> dict[str, Any]:
-        item, start, messages = self.data[index], time.perf_counter(), []
+        item, start = self.data[index], time.perf_counter()
+        messages: list[str] = []
         record = {"case": case_name(item), "input": str(item.get("input") or case_name(item))}
         if "skipped" in item:
             return {**record, "skipped": item["skipped"]}
@@ -90,7 +91,7 @@ class CaseEvaluator(SupervisedEvaluator):
             if record["status"] == "failed"
         ]
 
-    def run(self, global_epoch: int = 1) -> None:
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]  # as MONAI's own evaluator
         """Go through all cases.
 
         Raises:
@@ -154,7 +155,7 @@ def _reason(error: Exception, item: Mapping[str, Any]) -> str:
     cause = input_error_of(error)
     if cause is None:
         logger.error("unexpected error", exc_info=error)
-        origin = error
+        origin: BaseException = error
         while origin.__cause__ is not None:
             origin = origin.__cause__
         text = f"{type(origin).__name__}: {origin}"

@@ -19,7 +19,7 @@ from swin_umamba.case_warnings import warn_of_case
 from swin_umamba.errors import InputError
 from swin_umamba.transforms import check_spacing, in_plane_size, spacing_of
 
-AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, None: None}
+AMP_DTYPES: dict[Any, torch.dtype | None] = {"bfloat16": torch.bfloat16, "float16": torch.float16, None: None}
 LARGEST_SLICE = 8192  # pixels along one side after resampling; more is a wrong spacing, not an image
 THICK = 1.5  # a spacing in plane this many times that between slices means that another axis was acquired as slices
 
@@ -68,7 +68,7 @@ class AxialSliceInferer(Inferer):
         self.overlap = float(overlap)
         self.mirror_axes = tuple(mirror_axes)
         self.slab_size = int(slab_size)
-        self.amp_dtype = AMP_DTYPES.get(amp_dtype, amp_dtype)
+        self.amp_dtype: Any = AMP_DTYPES.get(amp_dtype, amp_dtype)
         self._check()
 
     def _check(self) -> None:
@@ -167,7 +167,7 @@ class AxialSliceInferer(Inferer):
 
         if slices.shape[2] <= self.roi_size[0] and slices.shape[3] <= self.roi_size[1]:
             return torch.cat([logits_of(chunk) for chunk in slices.split(self.sw_batch_size)])
-        return sliding_window_inference(
+        return sliding_window_inference(  # type: ignore[return-value]  # a tensor, as the network gives one
             slices, self.roi_size, self.sw_batch_size, logits_of, overlap=self.overlap, mode="gaussian"
         )
 

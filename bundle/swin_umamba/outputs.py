@@ -11,11 +11,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 
 from swin_umamba import __version__
+from swin_umamba.engines import CaseEvaluator
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
 from swin_umamba.pictures import draw_case
@@ -23,8 +24,10 @@ from swin_umamba.readers import NIFTI_SUFFIXES, suffix_of
 from swin_umamba.transforms import file_name
 
 REPORT_FILE, VOLUMES_FILE = "report.json", "volumes.csv"
-FORM_FIELDS = ("sform_code", "srow_x", "srow_y", "srow_z", "qform_code", "quatern_b", "quatern_c", "quatern_d")
-FORM_FIELDS += ("qoffset_x", "qoffset_y", "qoffset_z", "pixdim", "xyzt_units")
+FORM_FIELDS = (
+    *("sform_code", "srow_x", "srow_y", "srow_z", "qform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "pixdim", "xyzt_units"),
+)
 PICTURE_DPI = 110
 DISCLAIMER = "For research; not for clinical use."
 
@@ -64,7 +67,8 @@ class CaseWriter:
             return {"output": written["output"], "volumes": volumes}
         to_ras = Orientation("RAS", labels=None)
         with replace_file(self.output_dir / written["overlay"]) as path:  # both files, or none when one fails
-            draw_case(case, to_ras(image), to_ras(labels), self.labels, volumes).savefig(path, dpi=PICTURE_DPI)
+            ras_image, ras_labels = MetaTensor(to_ras(image)), MetaTensor(to_ras(labels))
+            draw_case(case, ras_image, ras_labels, self.labels, volumes).savefig(path, dpi=PICTURE_DPI)
             save_label_map(self.output_dir / written["output"], labels)
         return {**written, "volumes": volumes}
 
@@ -81,7 +85,7 @@ def save_label_map(path: str | os.PathLike, labels: MetaTensor) -> None:
     voxels = labels.cpu().numpy()[0].astype(np.uint8)  # (1, X, Y, Z) -> (X, Y, Z)
     source = file_name(labels)
     if suffix_of(source) in NIFTI_SUFFIXES and Path(source).is_file():
-        original = nib.load(source)
+        original: Any = nib.load(source)
         header = nib.Nifti1Header()
         for field in FORM_FIELDS:
             header[field] = original.header[field]
@@ -125,17 +129,17 @@ class CaseReport:
         self.output_dir = Path(output_dir)
         self.earlier: list[dict[str, Any]] = []
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: CaseEvaluator) -> None:
         """Register with a `CaseEvaluator`."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.write)
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: CaseEvaluator) -> None:
         """Read what earlier runs reported."""
         make_writable_folder(self.output_dir)
         self.earlier = _earlier_cases(self.output_dir)
 
-    def write(self, engine: Engine) -> None:
+    def write(self, engine: CaseEvaluator) -> None:
         """Write both files anew with the cases that the engine has finished."""
         done = {record["case"] for record in engine.records}
         cases = [record for record in self.earlier if record["case"] not in done] + list(engine.records)

@@ -228,8 +228,7 @@ def _as_volume(image: MetaTensor) -> MetaTensor:
         raise InputError(f"{file_name(image)} has no voxels: {tuple(image.shape[1:])}")
     if image.ndim == 3:
         affine = to_affine_nd(3, image.affine)
-        image = image.unsqueeze(-1)  # (1, X, Y) -> (1, X, Y, 1)
-        image.affine = affine
+        image = MetaTensor(image.unsqueeze(-1), affine=affine)  # (1, X, Y) -> (1, X, Y, 1)
     return image
 
 
