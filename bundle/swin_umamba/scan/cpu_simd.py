@@ -29,10 +29,11 @@ _MINIMAX = [
     0.0013264727247184957,
 ]
 _TAYLOR = [math.log(2.0) ** k / math.factorial(k) for k in range(14)]
-# word size, mantissa bits, exponent bias, polynomial of 2**f, terms of artanh, high part of ln 2 (k times it is exact)
+# word size, mantissa bits, exponent bias, polynomial of 2**f, terms of artanh, ln 2 in two parts (k times the first is
+# exact)
 _FORMATS = {
-    types.float32: (32, 23, 127, _MINIMAX, 8, 0.693359375),
-    types.float64: (64, 52, 1023, _TAYLOR, 18, 0.693147180369123816490),
+    types.float32: (32, 23, 127, _MINIMAX, 8, (0.693359375, -2.1219444005469057e-4)),
+    types.float64: (64, 52, 1023, _TAYLOR, 18, (0.693147180369123816490, 1.90821492927058770002e-10)),
 }
 
 
@@ -56,7 +57,7 @@ class _Writer:
 
     def __init__(self, builder: ir.IRBuilder, real: types.Float):
         self.builder = builder
-        self.bits, self.shift, self.bias, self.power, self.terms, self.ln2_high = _FORMATS[real]
+        self.bits, self.shift, self.bias, self.power, self.terms, self.ln2 = _FORMATS[real]
         self.element = ir.FloatType() if real == types.float32 else ir.DoubleType()
         self.kind = ir.VectorType(self.element, LANES)
 
@@ -105,8 +106,8 @@ class _Writer:
         """exp(x) for x <= 0, reduced in two steps so that a large |x| loses nothing."""
         t, rounded = self.round(self.mul(x, self.constant(math.log2(math.e))))
         k = self.sub(rounded, self.constant(1.5 * 2.0**self.shift))
-        f = self.sub(x, self.mul(k, self.constant(self.ln2_high)))
-        f = self.sub(f, self.mul(k, self.constant(math.log(2.0) - self.ln2_high)))
+        f = self.sub(x, self.mul(k, self.constant(self.ln2[0])))
+        f = self.sub(f, self.mul(k, self.constant(self.ln2[1])))
         f = self.mul(f, self.constant(math.log2(math.e)))
         f = self.where(k, "<=", self.constant(-self.bias), self.constant(0.0), f)  # 2**k is 0 there
         return self.mul(self.polynomial(f, self.power), self.power_of_two(rounded))

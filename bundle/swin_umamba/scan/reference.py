@@ -63,12 +63,13 @@ def ss2d_scan_reference(
     directions, rank = dt_projs_weight.shape[0], dt_projs_weight.shape[2]
     wide = torch.promote_types(x.dtype, x_proj_weight.dtype)
     weight = x_proj_weight.flatten(0, 1).to(wide)  # (4, R+2N, D) -> (4*(R+2N), D)
-    projected = torch.matmul(x.to(wide), weight.t()).unflatten(3, [directions, rank + 2 * states])
+    maps = x.to(real)
+    projected = torch.matmul(maps.to(wide), weight.t()).unflatten(3, [directions, rank + 2 * states])
     low, B, C = projected.split([rank, states, states], 4)  # (B, H, W, 4, R), (B, H, W, 4, N) twice
     delta = torch.matmul(low.movedim(3, 1).flatten(2, 3), dt_projs_weight.to(low.dtype).transpose(1, 2))
     delta = delta.to(real) + dt_projs_bias.to(real).unsqueeze(1)  # (B, 4, L, D), row-major
     steps = softplus(delta).unflatten(2, [x.shape[1], x.shape[2]])
-    u = x.to(real).unsqueeze(1).expand(-1, directions, -1, -1, -1)  # (B, H, W, D) -> (B, 4, H, W, D)
+    u = maps.unsqueeze(1).expand(-1, directions, -1, -1, -1)  # (B, H, W, D) -> (B, 4, H, W, D)
     y = _scan(
         traverse(u),
         traverse(steps),
@@ -77,7 +78,7 @@ def ss2d_scan_reference(
         traverse(C.to(real).movedim(3, 1)),
     )
     skip = Ds.to(real).view(directions, channels).sum(0)
-    return (merge(y, x.shape[1], x.shape[2]) + skip * x.to(real)).to(x.dtype)
+    return (merge(y, x.shape[1], x.shape[2]) + skip * maps).to(x.dtype)
 
 
 def traverse(maps: Tensor) -> Tensor:
@@ -110,35 +111,42 @@ def _scan(u: Tensor, steps: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     length = u.shape[2]
     chunk = int(max(1.0, (float(length) ** 0.5) / 2))  # short chunks: they cost two sweeps, carrying costs one
     count = (length + chunk - 1) // chunk
-    drive = _chunks(steps * u, count, chunk)  # (B, G, K, T, D)
-    steps, B, C = _chunks(steps, count, chunk), _chunks(B, count, chunk), _chunks(C, count, chunk)
+    drives = _chunks(steps * u, count, chunk)
+    steps_of = _chunks(steps, count, chunk)
+    weights_in, weights_out = _chunks(B, count, chunk), _chunks(C, count, chunk)
     A = A.unsqueeze(1)  # (G, 1, N, D)
     h = torch.zeros([1, 1, 1, 1, 1], dtype=u.dtype, device=u.device)
+    elapsed = torch.zeros_like(steps_of[0])
     for t in range(chunk):
-        h = _step(h, t, drive, steps, A, B)  # (B, G, K, N, D)
-    h = _carry(h, torch.exp(steps.sum(3).unsqueeze(3) * A))
+        h = _step(h, steps_of[t], drives[t], A, weights_in[t])  # (B, G, K, N, D)
+        elapsed = elapsed + steps_of[t]
+    h = _carry(h, torch.exp(elapsed.unsqueeze(3) * A))
     outputs: list[Tensor] = []
     for t in range(chunk):
-        h = _step(h, t, drive, steps, A, B)
-        outputs.append((h * C[:, :, :, t].unsqueeze(4)).sum(3))  # (B, G, K, D)
+        h = _step(h, steps_of[t], drives[t], A, weights_in[t])
+        outputs.append((h * weights_out[t].unsqueeze(4)).sum(3))  # (B, G, K, D)
     return torch.stack(outputs, 3).flatten(2, 3)[:, :, :length]
 
 
-def _chunks(sequence: Tensor, count: int, chunk: int) -> Tensor:
-    """Cut (B, G, L, D) into (B, G, K, T, D); zeros fill the last chunk, where a step of 0 leaves the state alone."""
-    return pad(sequence, [0, 0, 0, count * chunk - sequence.shape[2]]).unflatten(2, [count, chunk])
+def _chunks(sequence: Tensor, count: int, chunk: int) -> list[Tensor]:
+    """Cut (B, G, L, D) into `count` chunks and return every step of all of them, `chunk` times (B, G, K, D).
+
+    Zeros fill the last chunk: a step of size 0 leaves the state alone.
+    """
+    padded = pad(sequence, [0, 0, 0, count * chunk - sequence.shape[2]])
+    return list(padded.unflatten(2, [count, chunk]).unbind(3))
 
 
-def _step(h: Tensor, t: int, drive: Tensor, steps: Tensor, A: Tensor, B: Tensor) -> Tensor:
-    decay = torch.exp(steps[:, :, :, t].unsqueeze(3) * A)  # (B, G, K, 1, D) * (G, 1, N, D)
-    return h * decay + drive[:, :, :, t].unsqueeze(3) * B[:, :, :, t].unsqueeze(4)
+def _step(h: Tensor, step: Tensor, drive: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    decay = torch.exp(step.unsqueeze(3) * A)  # (B, G, K, 1, D) * (G, 1, N, D)
+    return h * decay + drive.unsqueeze(3) * B.unsqueeze(4)
 
 
 def _carry(added: Tensor, decay: Tensor) -> Tensor:
     """Turn what each chunk adds to a state of zero into the state at its start, (B, G, K, N, D)."""
     state = torch.zeros_like(added[:, :, 0])
     starts: list[Tensor] = []
-    for k in range(added.shape[2]):
+    for more, kept in zip(added.unbind(2), decay.unbind(2)):  # noqa: B905 (TorchScript has no strict)
         starts.append(state)
-        state = state * decay[:, :, k] + added[:, :, k]
+        state = state * kept + more
     return torch.stack(starts, 2)

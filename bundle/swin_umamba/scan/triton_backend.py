@@ -89,7 +89,7 @@ def backward(
         inputs = (gy, u, plan.raw, plan.weights, ends, plan.rates, order)
         kernels.backward[plan.grid](
             *inputs, added, elapsed, saved, histories, gu, gsteps, gweights, grates, gends,
-            *plan.sizes, *plan.strides, plan.copy_stride, cells, plan.real_states, 1, **plan.constants, CHUNK=CHUNK,
+            *plan.sizes, *plan.strides, plan.copy_stride, cells, plan.real_states, **plan.constants, CHUNK=CHUNK,
         )  # fmt: skip
     real, groups = plan.real_states, order.shape[0]
     grates = grates.view(-1, groups, segments, states, channels).sum((0, 2))[:, :real]
@@ -107,7 +107,8 @@ class _Plan:
         self.real_states = rates.shape[1]
         states = 1 << (self.real_states - 1).bit_length()
         self.shared = u.shape[0] < packed.shape[0]
-        self.raw, self.strides = _full_rank(packed, raw, lift, groups)
+        self.raw, strides = _full_rank(packed, raw, lift, groups)
+        self.strides = (*strides, 1)
         weights = packed[:, rank:].unflatten(1, (2, self.real_states)).float()
         self.weights = pad(weights, (0, states - self.real_states)).contiguous()  # (B*L*G, 2, N)
         self.rates = pad(rates, (0, 0, 0, states - self.real_states)).contiguous()
@@ -118,6 +119,7 @@ class _Plan:
         self.copy_stride = u.numel() if self.shared else 0
         self.constants = {
             "N": states, "BLOCK": _BLOCK, "SHARED": self.shared, "ACTIVATE": activate, "num_warps": 1,
+            "enable_fp_fusion": True,
         }  # fmt: skip
         self.u, self.order = u, order
 

@@ -41,12 +41,17 @@ def _sigmoid(x):
 
 
 @triton.jit
-def _here(length, groups, segment, channels, BLOCK: tl.constexpr, SHARED: tl.constexpr):
-    """Return image * length, group, first and last step, channels and their mask of this program."""
+def _here(length, groups, segment, channels, one, BLOCK: tl.constexpr):
+    """Return image * length, group, first and last step, channels and their mask of this program.
+
+    `one` is 1, but the compiler must not know: told that channels are contiguous it would give a thread several next to
+    each other and split N over threads, which costs shuffles, and could let one thread write a history that another
+    reads.
+    """
     image = (tl.program_id(2) // groups).to(tl.int64)
     first = tl.program_id(1) * segment
     d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    return image * length, tl.program_id(2) % groups, first, tl.minimum(first + segment, length), d, d < channels
+    return image * length, tl.program_id(2) % groups, first, tl.minimum(first + segment, length), d * one, d < channels
 
 
 @triton.jit
@@ -56,14 +61,14 @@ def _step_at(raw, row, g, d, mask, bias, row_stride, group_stride, ACTIVATE: tl.
     return _softplus(x) if ACTIVATE else x, x
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["one"])
 def local_states(
     u, raw, weights, ends, rates, order, added, elapsed,
-    length, channels, groups, segment, segments, row_stride, group_stride,
+    length, channels, groups, segment, segments, row_stride, group_stride, one,
     N: tl.constexpr, BLOCK: tl.constexpr, SHARED: tl.constexpr, ACTIVATE: tl.constexpr,
 ):  # fmt: skip
     """Write the state that a segment reaches from zero, (B, G, S, N, D), and the sum of its steps, (B, G, S, D)."""
-    base, g, first, last, d, mask = _here(length, groups, segment, channels, BLOCK, SHARED)
+    base, g, first, last, d, mask = _here(length, groups, segment, channels, one, BLOCK)
     n = tl.arange(0, N)
     rate = tl.load(rates + (g * N + n[:, None]) * channels + d[None, :], mask[None, :], 0.0) * LOG2E
     bias = tl.load(ends + 2 * g * channels + d, mask, 0.0)
@@ -93,15 +98,15 @@ def _carry(added, elapsed, rate, start, count, stride, channels, n, d, mask, N: 
     return carry
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["one"])
 def forward(
     u, raw, weights, ends, rates, order, added, elapsed, y, saved,
-    length, channels, groups, segment, segments, row_stride, group_stride, copy_stride, real_states,
+    length, channels, groups, segment, segments, row_stride, group_stride, one, copy_stride, real_states,
     N: tl.constexpr, BLOCK: tl.constexpr, SHARED: tl.constexpr, ACTIVATE: tl.constexpr,
     CHUNK: tl.constexpr, SAVE: tl.constexpr,
 ):  # fmt: skip
     """Write y (G, B*L, D) if groups share their map, else (B*L*G, D), and the states before each chunk."""
-    base, g, first, last, d, mask = _here(length, groups, segment, channels, BLOCK, SHARED)
+    base, g, first, last, d, mask = _here(length, groups, segment, channels, one, BLOCK)
     n = tl.arange(0, N)
     rate = tl.load(rates + (g * N + n[:, None]) * channels + d[None, :], mask[None, :], 0.0) * LOG2E
     bias = tl.load(ends + 2 * g * channels + d, mask, 0.0)
@@ -112,8 +117,8 @@ def forward(
     for t in range(first, last):
         if SAVE:
             if t % CHUNK == 0:
-                place = ((chunks + t // CHUNK) * real_states + n[:, None]) * channels + d[None, :]
-                tl.store(saved + place, h, mask[None, :] & (n < real_states)[:, None])
+                entry = ((chunks + t // CHUNK) * real_states + n[:, None]) * channels + d[None, :]
+                tl.store(saved + entry, h, mask[None, :] & (n < real_states)[:, None])
         row = base + tl.load(order + g * length + t)
         cell = row * groups + g
         place = (row if SHARED else cell) * channels + d
@@ -125,14 +130,14 @@ def forward(
         tl.store(y + g * copy_stride + place, tl.sum(c[:, None] * h, 0) + skip * value, mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["one"])
 def local_gradients(
     gy, raw, weights, ends, rates, order, added, elapsed,
-    length, channels, groups, segment, segments, row_stride, group_stride,
+    length, channels, groups, segment, segments, row_stride, group_stride, one,
     N: tl.constexpr, BLOCK: tl.constexpr, SHARED: tl.constexpr, ACTIVATE: tl.constexpr,
 ):  # fmt: skip
     """Write what a segment passes to the one before it if none follows, (B, G, S, N, D), and the sum of its steps."""
-    base, g, first, last, d, mask = _here(length, groups, segment, channels, BLOCK, SHARED)
+    base, g, first, last, d, mask = _here(length, groups, segment, channels, one, BLOCK)
     n = tl.arange(0, N)
     rate = tl.load(rates + (g * N + n[:, None]) * channels + d[None, :], mask[None, :], 0.0) * LOG2E
     bias = tl.load(ends + 2 * g * channels + d, mask, 0.0)
@@ -154,37 +159,40 @@ def local_gradients(
 
 @triton.jit
 def _replay(
-    history, u, raw, weights, order, saved, chunk, rate, bias, base, g, first, last, d, mask, n,
+    history, gy, u, raw, weights, order, saved, gweights, chunk, rate, bias, base, g, first, last, d, mask, n,
     length, channels, groups, row_stride, group_stride, real_states, one,
     N: tl.constexpr, BLOCK: tl.constexpr, SHARED: tl.constexpr, ACTIVATE: tl.constexpr,
 ):  # fmt: skip
-    """Run a chunk again and keep the state before each step in this program's `history` (CHUNK, N, BLOCK)."""
-    place = (chunk * real_states + n[:, None]) * channels + d[None, :]
-    h = tl.load(saved + place, mask[None, :] & (n < real_states)[:, None], 0.0)
-    lane = (n[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]) * one
+    """Run a chunk again, keep the state before each step in this program's `history` (CHUNK, N, BLOCK), write its share
+    of the gradient by C to `gweights`.
+    """
+    entry = (chunk * real_states + n[:, None]) * channels + d[None, :]
+    h = tl.load(saved + entry, mask[None, :] & (n < real_states)[:, None], 0.0)
+    lane = n[:, None] * BLOCK + (tl.arange(0, BLOCK) * one)[None, :]
     for t in range(first, last):
         tl.store(history + (t - first) * (N * BLOCK) + lane, h)
         row = base + tl.load(order + g * length + t)
         cell = row * groups + g
         step, _ = _step_at(raw, row, g, d, mask, bias, row_stride, group_stride, ACTIVATE)
-        value = tl.load(u + (row if SHARED else cell) * channels + d, mask, 0.0).to(tl.float32)
+        place = (row if SHARED else cell) * channels + d
+        value = tl.load(u + place, mask, 0.0).to(tl.float32)
+        gvalue = tl.load(gy + place, mask, 0.0).to(tl.float32)
         b = tl.load(weights + cell * (2 * N) + n)
         h = tl.exp2(step[None, :] * rate) * h + b[:, None] * (step * value)[None, :]
+        tl.store(gweights + cell * (2 * N) + N + n, tl.sum(h * gvalue[None, :], 1))
 
 
 @triton.jit(do_not_specialize=["one"])
 def backward(
     gy, u, raw, weights, ends, rates, order, added, elapsed, saved, histories,
     gu, gsteps, gweights, grates, gends,
-    length, channels, groups, segment, segments, row_stride, group_stride, copy_stride, cells, real_states, one,
+    length, channels, groups, segment, segments, row_stride, group_stride, one, copy_stride, cells, real_states,
     N: tl.constexpr, BLOCK: tl.constexpr, SHARED: tl.constexpr, ACTIVATE: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """Write all gradients: `gu` as y in `forward`, `gsteps` (B*L*G, D), shares of `gweights` (blocks, B*L*G, 2N),
     `grates` (B, G, S, N, D) and `gends` (B, G, S, 2, D).
-
-    `one` is 1, but the compiler must not know: told that the history is contiguous it would let other threads read it.
     """
-    base, g, first, last, d, mask = _here(length, groups, segment, channels, BLOCK, SHARED)
+    base, g, first, last, d, mask = _here(length, groups, segment, channels, one, BLOCK)
     n = tl.arange(0, N)
     rate = tl.load(rates + (g * N + n[:, None]) * channels + d[None, :], mask[None, :], 0.0) * LOG2E
     bias = tl.load(ends + 2 * g * channels + d, mask, 0.0)
@@ -194,7 +202,8 @@ def backward(
     carry = _carry(added, elapsed, rate, part + segments - 1, after, -1, channels, n, d, mask, N, BLOCK)
     part += tl.program_id(1)
     history = histories + (part * tl.num_programs(0) + tl.program_id(0)) * (CHUNK * N * BLOCK)
-    lane = (n[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]) * one
+    lane = n[:, None] * BLOCK + (tl.arange(0, BLOCK) * one)[None, :]
+    gweights += tl.program_id(0).to(tl.int64) * cells * (2 * N)
     grate = tl.zeros([N, BLOCK], tl.float32)
     gbias = tl.zeros([BLOCK], tl.float32)
     gskip = tl.zeros([BLOCK], tl.float32)
@@ -203,8 +212,8 @@ def backward(
         start = first + (tl.cdiv(last - first, CHUNK) - 1 - i) * CHUNK
         end = tl.minimum(start + CHUNK, last)
         _replay(
-            history, u, raw, weights, order, saved, chunks + start // CHUNK, rate, bias, base, g, start, end, d, mask,
-            n, length, channels, groups, row_stride, group_stride, real_states, one, N, BLOCK, SHARED, ACTIVATE,
+            history, gy, u, raw, weights, order, saved, gweights, chunks + start // CHUNK, rate, bias, base, g, start, end,
+            d, mask, n, length, channels, groups, row_stride, group_stride, real_states, one, N, BLOCK, SHARED, ACTIVATE,
         )  # fmt: skip
         for j in range(start, end):
             t = end - 1 - j + start
@@ -220,11 +229,7 @@ def backward(
             decay = tl.exp2(step[None, :] * rate)
             kept = decay * tl.load(history + (t - start) * (N * BLOCK) + lane)
             gstate = carry + c[:, None] * gvalue[None, :]
-            gb = tl.sum(gstate * drive[None, :], 1)
-            gc = tl.sum((kept + b[:, None] * drive[None, :]) * gvalue[None, :], 1)
-            share = gweights + (tl.program_id(0).to(tl.int64) * cells + cell) * (2 * N) + n
-            tl.store(share, gb)
-            tl.store(share + N, gc)
+            tl.store(gweights + cell * (2 * N) + n, tl.sum(gstate * drive[None, :], 1))
             gdrive = tl.sum(gstate * b[:, None], 0)
             gexponent = gstate * kept
             grate += gexponent * step[None, :]
