@@ -7,7 +7,7 @@ import hashlib
 import os
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,10 @@ def check_dataset(datalist: str | os.PathLike, dataset_dir: str | os.PathLike | 
     items = [resolve_item(item, plain, plain["labels"], base) for name in SECTIONS for item in plain[name]]
     if not items:
         report.problems.append(f"{datalist}: no case in any section")
+    steps = {key: _loading_steps(key) for key in ("image", "label")}
     seen: dict[str, str] = {}
     for item in tqdm(items, desc="checking", disable=None, leave=False):
-        volumes, problems = _load(item)
+        volumes, problems = _load(item, steps)
         if "image" in volumes:
             problems += _image_problems(volumes["image"], item["case"], seen)
         if "label" in volumes:
@@ -105,20 +106,23 @@ def describe(report: DatasetReport) -> str:
     if report.facts:
         lines += _geometry_lines(report.facts) + _organ_lines(report.facts, report.organs)
     lines += [f"problem: {problem}" for problem in report.problems]
-    lines.append(f"{len(report.problems)} problems" if report.problems else "no problems")
+    count = len(report.problems)
+    lines.append(f"{count or 'no'} problem{'' if count == 1 else 's'}")
     return "\n".join(lines)
 
 
-def _load(item: Mapping[str, Any]) -> tuple[dict[str, MetaTensor], list[str]]:
+def _loading_steps(key: str) -> list[Callable]:
+    return [LoadVolumed(keys=key), EnsureChannelFirstd(keys=key), CheckVolumed(keys=key)]
+
+
+def _load(item: Mapping[str, Any], steps: Mapping[str, Sequence[Callable]]) -> tuple[dict[str, MetaTensor], list[str]]:
     """Return the volumes (1, X, Y, Z) of an item that can be read, and why the others cannot."""
     volumes, problems = {}, []
-    for key in ("image", "label"):
-        if key not in item:
-            continue
+    for key in (key for key in steps if key in item):
         try:
             loaded = {key: item[key]}
-            for transform in (LoadVolumed(keys=key), EnsureChannelFirstd(keys=key), CheckVolumed(keys=key)):
-                loaded = transform(loaded)
+            for step in steps[key]:
+                loaded = step(loaded)
             volumes[key] = loaded[key]
         except Exception as error:  # whatever a reader makes of a damaged file
             problems.append(_reason(error, item[key]))
