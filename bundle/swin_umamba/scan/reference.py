@@ -138,8 +138,8 @@ def _chunks(sequence: Tensor, count: int, chunk: int) -> list[Tensor]:
 
 
 def _step(h: Tensor, step: Tensor, drive: Tensor, A: Tensor, B: Tensor) -> Tensor:
-    decay = torch.exp(step.unsqueeze(3) * A)  # (B, G, K, 1, D) * (G, 1, N, D)
-    return h * decay + drive.unsqueeze(3) * B.unsqueeze(4)
+    decay = (step.unsqueeze(3) * A).exp_()  # (B, G, K, 1, D) * (G, 1, N, D)
+    return (drive.unsqueeze(3) * B.unsqueeze(4)).addcmul_(h, decay)  # in place: passes over memory are what it costs
 
 
 def _carry(added: Tensor, decay: Tensor) -> Tensor:

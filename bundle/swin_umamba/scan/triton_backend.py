@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from functools import cache
+from math import isqrt
 
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ from .backends import BackendStatus
 
 CHUNK = 16  # steps between two saved states: their memory against that of the replayed histories, which L2 should hold
 TAKES_HALF = True
-_BLOCK = 64  # channels of a program of one warp: two for each thread
+_FORWARD_BLOCK = 64  # channels of a program, which is one warp: two for each thread
+_BACKWARD_BLOCK = 32  # two for each thread would not fit the registers
 _WARPS_PER_CORE = 12  # warps that a multiprocessor should get, in segments of a sequence if need be
 
 
@@ -55,7 +57,7 @@ def forward(
     """Scan; the arguments are those of compiled.py. Returns y, shaped like u, float32 before the copies are summed."""
     from . import triton_kernels as kernels
 
-    plan = _Plan(u, packed, raw, lift, rates, order, activate)
+    plan = _Plan(u, packed, raw, lift, rates, order, activate, _FORWARD_BLOCK)
     y = plan.copies()
     with plan.on_device():
         added, elapsed = plan.carries(kernels.local_states, u, ends)
@@ -74,7 +76,7 @@ def backward(
     """Return the gradients by u, the steps before softplus (B*L*G, D), B and C (B*L*G, 2N), rates and ends."""
     from . import triton_kernels as kernels
 
-    plan = _Plan(u, packed, raw, lift, rates, order, activate)
+    plan = _Plan(u, packed, raw, lift, rates, order, activate, _BACKWARD_BLOCK)
     cells, channels, states = packed.shape[0], u.shape[1], plan.constants["N"]
     blocks, segments, sequences = plan.grid
     floats = {"dtype": torch.float32, "device": u.device}
@@ -83,7 +85,7 @@ def backward(
     gweights = torch.empty((blocks, cells, 2, states), **floats)
     grates = torch.empty((sequences, segments, states, channels), **floats)
     gends = torch.empty((sequences, segments, 2, channels), **floats)
-    histories = torch.empty((sequences * segments * blocks, CHUNK, states, _BLOCK), **floats)
+    histories = torch.empty((sequences * segments * blocks, CHUNK, states, _BACKWARD_BLOCK), **floats)
     with plan.on_device():
         added, elapsed = plan.carries(kernels.local_gradients, gy, ends)
         inputs = (gy, u, plan.raw, plan.weights, ends, plan.rates, order)
@@ -101,7 +103,7 @@ def backward(
 class _Plan:
     """Sizes, strides and the cut into segments for one scan."""
 
-    def __init__(self, u, packed, raw, lift, rates, order, activate):
+    def __init__(self, u, packed, raw, lift, rates, order, activate, block):
         groups, length = order.shape
         channels, rank = u.shape[1], lift.shape[1]
         self.real_states = rates.shape[1]
@@ -112,13 +114,13 @@ class _Plan:
         weights = packed[:, rank:].unflatten(1, (2, self.real_states)).float()
         self.weights = pad(weights, (0, states - self.real_states)).contiguous()  # (B*L*G, 2, N)
         self.rates = pad(rates, (0, 0, 0, states - self.real_states)).contiguous()
-        sequences, blocks = packed.shape[0] // length, -(-channels // _BLOCK)
+        sequences, blocks = packed.shape[0] // length, (channels + block - 1) // block
         segment, segments = _cut(length, sequences * blocks, u.device)
         self.grid = (blocks, segments, sequences)
         self.sizes = (length, channels, groups, segment, segments)
         self.copy_stride = u.numel() if self.shared else 0
         self.constants = {
-            "N": states, "BLOCK": _BLOCK, "SHARED": self.shared, "ACTIVATE": activate, "num_warps": 1,
+            "N": states, "BLOCK": block, "SHARED": self.shared, "ACTIVATE": activate, "num_warps": 1,
             "enable_fp_fusion": True,
         }  # fmt: skip
         self.u, self.order = u, order
@@ -158,6 +160,7 @@ def _cut(length: int, programs: int, device: torch.device) -> tuple[int, int]:
     """Return the length of a segment, whole chunks, and how many there are, so that the GPU has enough programs."""
     cores = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
     chunks = (length + CHUNK - 1) // CHUNK
-    segments = max(1, min(chunks, _WARPS_PER_CORE * cores // programs))
+    enough = isqrt(2 * length)  # more segments would spend more on carrying from one to the next than they save
+    segments = max(1, min(chunks, enough, _WARPS_PER_CORE * cores // programs))
     segment = (chunks + segments - 1) // segments * CHUNK
     return segment, (length + segment - 1) // segment

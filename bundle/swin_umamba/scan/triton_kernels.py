@@ -212,8 +212,9 @@ def backward(
         start = first + (tl.cdiv(last - first, CHUNK) - 1 - i) * CHUNK
         end = tl.minimum(start + CHUNK, last)
         _replay(
-            history, gy, u, raw, weights, order, saved, gweights, chunks + start // CHUNK, rate, bias, base, g, start, end,
-            d, mask, n, length, channels, groups, row_stride, group_stride, real_states, one, N, BLOCK, SHARED, ACTIVATE,
+            history, gy, u, raw, weights, order, saved, gweights, chunks + start // CHUNK, rate, bias, base, g,
+            start, end, d, mask, n, length, channels, groups, row_stride, group_stride, real_states, one,
+            N, BLOCK, SHARED, ACTIVATE,
         )  # fmt: skip
         for j in range(start, end):
             t = end - 1 - j + start
