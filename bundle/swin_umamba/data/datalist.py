@@ -236,7 +236,8 @@ def _place(error: jsonschema.ValidationError) -> str:
 
 
 def _legal_keys(error: jsonschema.ValidationError) -> str:
-    return f"; legal keys are {', '.join(error.schema['properties'])}" if "properties" in error.schema else ""
+    keys = error.schema.get("properties") if isinstance(error.schema, dict) else None
+    return f"; legal keys are {', '.join(keys)}" if keys else ""
 
 
 def _some(names: list[str]) -> str:

@@ -118,7 +118,7 @@ def read_msd(source: str | os.PathLike) -> Source:
     plain, where = _read_json(path), str(path)
     about = _about(plain, path.parent.name, plain.get("modality", {}), where)
     sections: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
-    unlabelled = []
+    unlabelled: list[dict[str, Any]] = []
     for section in SECTIONS:
         entries = plain.get(section, [])
         if not isinstance(entries, list):
