@@ -149,7 +149,7 @@ def _label_problems(volumes: Mapping[str, MetaTensor], item: Mapping[str, Any]) 
     label = volumes["label"]
     if "image" in volumes:
         try:
-            CheckPaird()(dict(volumes))
+            CheckPaird()({"image": volumes["image"], "label": label})
             gap = float((label.affine.double() - volumes["image"].affine.double()).abs().max())
             if gap > AFFINE_TOLERANCE:
                 problems.append(
