@@ -183,3 +183,12 @@ def test_forked_process_gets_threads_of_its_own():
         signal.alarm(20)
         os._exit(0 if cpu._pool(2).submit(os.getpid).result() != parent else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_compiles_as_one_graph_under_autocast():
+    skip_unless("cpu", "cpu", torch.float32)
+    module = Scan("auto")
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    x = torch.randn(2, 3, 4, 8, dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_close([compiled(x)], [module(x)], 1e-6)

@@ -71,8 +71,8 @@ def _read_weights(source, g, channel):
 
 @_compiled
 def _read_steps(steps, slope, packed, lift, raw, end, cells, channel, activate):
-    """Fill tiles with the steps (projected or given, plus bias, softplus) and their derivative by the sum before it."""
-    rank = lift.shape[0]
+    """Fill tiles with the steps (projected or given, plus bias, softplus) and, if `slope` has a size, their slope."""
+    rank, keep = lift.shape[0], slope.size > 0
     if rank == 0:
         _read(steps, raw, cells, channel)
     for t in range(cells.size):
@@ -82,7 +82,8 @@ def _read_steps(steps, slope, packed, lift, raw, end, cells, channel, activate):
         for r in range(rank):
             x = x + splat(packed[cells[t], r]) * load(lift, r, 0)
         if activate:
-            store(slope, t, 0, sigmoid(x))
+            if keep:
+                store(slope, t, 0, sigmoid(x))
             x = softplus(x)
         store(steps, t, 0, x)
 
@@ -115,7 +116,7 @@ def forward(u, packed, raw, lift, ends, rates, order, activate, y, saved, b, fir
     rank, states, real = lift.shape[1], rates.shape[1], u.dtype
     shared = u.shape[0] < packed.shape[0]
     width = min(LANES, u.shape[1] - channel)
-    value, steps, slope, out = np.empty((4, CHUNK, LANES), real)
+    value, steps, out = np.empty((3, CHUNK, LANES), real)
     nothing = np.empty((0, LANES), real)
     for g in range(first, last):
         rate, low, end = (
@@ -132,7 +133,7 @@ def forward(u, packed, raw, lift, ends, rates, order, activate, y, saved, b, fir
             if saved.size > 0:
                 saved[b, g, start // CHUNK, :, channel : channel + width] = h[:, :width]
             _read(value, u, rows, channel)
-            _read_steps(steps, slope, packed, low, raw, end, cells, channel, activate)
+            _read_steps(steps, nothing, packed, low, raw, end, cells, channel, activate)
             _advance(h, out, nothing, nothing, rate, steps, value, end, packed, cells, rank)
             _write(target, out, rows, channel, shared and y.shape[0] == 1 and g > 0)
 
