@@ -56,3 +56,12 @@ def test_total_adds_all_lanes():
         return cpu_simd.total(cpu_simd.load(x, 0, 0))
 
     assert total(np.arange(32.0).reshape(1, 32)) == 496
+
+
+def test_kernels_compile_without_a_folder_for_the_cache():
+    from swin_umamba.scan.cpu_kernels import _compiled
+
+    function = eval("lambda x: x + 1", {})  # Numba finds no file, hence no folder, for such a function
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        numba.njit(cache=True)(function)
+    assert _compiled(function)(1) == 2
