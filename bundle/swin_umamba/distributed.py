@@ -28,17 +28,22 @@ def is_rank_zero() -> bool:
     return rank() == 0
 
 
-def share_of(total: int) -> int:
-    """Return this process's part of a batch.
+def share_of(total: int, slices_per_volume: int = 1) -> int:
+    """Return how many volumes this process draws for a batch.
+
+    Args:
+        total: slices of the whole batch.
+        slices_per_volume: that each volume gives.
 
     Raises:
-        InputError: if the processes cannot share `total` evenly.
+        InputError: if the processes cannot share the batch evenly, in whole volumes.
     """
-    if total < 1 or total % world_size():
-        raise InputError(
-            f"batch size {total}: {world_size()} processes cannot share it evenly; legal: a multiple of it"
-        )
-    return total // world_size()
+    step = world_size() * slices_per_volume
+    if total < 1 or total % step:
+        shared = f"{world_size()} processes cannot share it evenly"
+        volumes = f", {slices_per_volume} slices of each volume" if slices_per_volume > 1 else ""
+        raise InputError(f"batch size {total}: {shared}{volumes}; legal: a multiple of {step}")
+    return total // step
 
 
 def rank_generator(seed: int) -> torch.Generator:

@@ -15,8 +15,8 @@ from swin_umamba.errors import InputError
 def replace_file(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path beside `path`, and move it there when the block ends well.
 
-    The temporary name keeps the suffixes of `path` (writers choose a format by them). When the block fails, `path` is as
-    it was and the temporary file is gone.
+    The temporary name keeps the suffixes of `path` (writers choose a format by them). When the block fails, `path` is
+    as it was and the temporary file is gone.
 
     Args:
         path: the file to write; its folder is made when it is missing.

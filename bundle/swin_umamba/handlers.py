@@ -8,16 +8,18 @@ import math
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
+from monai.handlers import StatsHandler
 from torch import nn
 
 from swin_umamba.errors import InputError
+from swin_umamba.files import make_writable_folder
 from swin_umamba.models import ModelSpec, save_model
+from swin_umamba.training import NetworkAverage
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +96,29 @@ class StopOnBadLoss:
             )
 
 
+class WeightAveraging:
+    """Update a running average of the weights after each iteration of the trainer.
+
+    Args:
+        average: of the network in training.
+    """
+
+    def __init__(self, average: NetworkAverage) -> None:
+        self.average = average
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        self.average.attach(engine)
+
+
+class MetricLog(StatsHandler):
+    """MONAI's log of metrics that leaves errors to whoever reports them, instead of logging their traceback."""
+
+    def exception_raised(self, _engine: Engine, e: Exception) -> None:
+        """Pass the error on."""
+        raise e
+
+
 class EpochLog:
     """Log one line for each epoch: mean loss, slices per second of this process, peak GPU memory, learning rate."""
 
@@ -137,7 +162,8 @@ def loss_of(output: Any) -> Any:
 class ModelSaver:
     """Write the model folder (`model.pt`, `model.yaml`) whenever there is a better one, or at the end.
 
-    Attached to the trainer; the validator's key metric decides.
+    Attached to the trainer; the validator's key metric decides. A training in which it never could, because it ended
+    before the first validation or no organ was there to score, keeps its last weights.
 
     Args:
         folder: of the model.
@@ -145,6 +171,9 @@ class ModelSaver:
         spec: what the model is; scores and epoch are added.
         validator: whose key metric decides; None together with `select="last"`.
         select: "best" keeps the highest key metric, "last" the weights at the end of training.
+
+    Raises:
+        InputError: for another `select`, or if the folder cannot be written to.
     """
 
     def __init__(
@@ -159,7 +188,7 @@ class ModelSaver:
             raise InputError(f"select of the saved model: {select!r}; legal: 'best', 'last'")
         if select == "best" and validator is None:
             raise InputError("select 'best' needs a validator; without validation cases use 'last'")
-        self.folder = Path(folder)
+        self.folder = make_writable_folder(folder)
         self.network = network
         self.spec = spec
         self.validator = validator
@@ -170,15 +199,20 @@ class ModelSaver:
     def attach(self, engine: Engine) -> None:
         """Act on the validator's end for "best", on the trainer's for "last"."""
         self._trainer = engine
-        if self.select == "last":
-            engine.add_event_handler(Events.COMPLETED, lambda _: self.save())
-        elif self.validator is not None:
+        engine.add_event_handler(Events.COMPLETED, self._after_training)
+        if self.select == "best" and self.validator is not None:
             self.validator.add_event_handler(Events.COMPLETED, self._after_validation)
 
     def _after_validation(self, engine: Engine) -> None:
         # MONAI's evaluator has compared the metric with the best one before handlers of COMPLETED run
         assert self._trainer is not None
         if engine.state.best_metric_epoch == engine.state.epoch:
+            self.save()
+
+    def _after_training(self, engine: Engine) -> None:
+        if self.select == "best" and self.epoch == 0:
+            logger.warning("no validation gave a score: the last weights are kept (select: last)")
+        if self.select == "last" or self.epoch == 0:
             self.save()
 
     def save(self) -> ModelSpec:

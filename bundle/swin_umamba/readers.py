@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,20 @@ class VolumeReader(ImageReader):
             lines = [line for line in lines if not line.startswith("Reason: No such file")][-1:]
         reason = " ".join(lines) or type(error).__name__
         return InputError(f"{self.files[0]} cannot be read: {reason}; legal: {LEGAL_IMAGES}")
+
+
+@contextlib.contextmanager
+def quiet_about_decoders() -> Iterator[None]:
+    """Drop what MONAI says as it makes its own readers, which we do not use: there is no nvImageCodec."""
+    logger = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _reader_of(files: tuple[str, ...]) -> ImageReader:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from swin_umamba.errors import InputError
+from swin_umamba.files import make_writable_folder
 from swin_umamba.weights import load_checkpoint, load_pretrained
 
 logger = logging.getLogger(__name__)
@@ -33,15 +35,45 @@ class LabelledMaskd(MapTransform):
         self.out_channels = out_channels
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of `data` in which each key holds a bool tensor (K,); the background is always True."""
+        """Return a copy of `data` in which each key holds a bool tensor (K,); the background is always True.
+
+        Raises:
+            InputError: for an id that the network has no class for.
+        """
         item = dict(data)
         for key in self.keys:
             mask = torch.ones(self.out_channels, dtype=torch.bool)
             if item.get(key) is not None:
+                if max(item[key], default=0) >= self.out_channels:
+                    legal = f"1 to {self.out_channels - 1}, one for each of the network's organs"
+                    raise InputError(f"{key}: label ids {sorted(item[key])}; legal: {legal}")
                 mask[1:] = False
                 mask[list(item[key])] = True
             item[key] = mask
         return item
+
+
+def check_settings(
+    *, folders: Iterable[str | os.PathLike], counts: Mapping[str, Any], amounts: Mapping[str, Any]
+) -> None:
+    """Check settings of a training before the data are loaded.
+
+    Args:
+        folders: that the training writes to; they are made.
+        counts: values by name that must be whole numbers of 1 or more.
+        amounts: values by name that must be numbers of 0 or more.
+
+    Raises:
+        InputError: naming the setting and what is legal, or the folder that cannot be written to.
+    """
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} {value!r}: legal: a whole number, 1 or more")
+    for name, value in amounts.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise InputError(f"{name} {value!r}: legal: a number, 0 or more")
+    for folder in folders:
+        make_writable_folder(folder)
 
 
 def prepare_batch(

@@ -16,7 +16,7 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
 from swin_umamba.errors import InputError
-from swin_umamba.readers import SERIES_KEY, VolumeReader
+from swin_umamba.readers import SERIES_KEY, VolumeReader, quiet_about_decoders
 
 SPACING_RANGE = (0.01, 100.0)  # mm; outside of it a header is damaged or in another unit
 INTERPOLATION = {"bilinear": "trilinear", "nearest": "nearest-exact"}  # torch's names; the third axis keeps its size
@@ -32,7 +32,8 @@ class LoadVolumed(LoadImaged):
     """
 
     def __init__(self, keys: KeysCollection, **kwargs: Any) -> None:
-        super().__init__(keys, **kwargs)
+        with quiet_about_decoders():
+            super().__init__(keys, **kwargs)
         self.reader = VolumeReader()
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report_errors_in_one_line()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("swin_umamba").setLevel(logging.INFO)
-    logging.getLogger("monai").setLevel(logging.ERROR)  # it tells of decoders for compressed DICOM that nobody needs
-    warnings.filterwarnings("ignore", message="NvImgCodec")
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__.split(": ", 1)[1])
     commands = parser.add_subparsers(required=True, metavar="phantom | datalist | check | labels")
     _add_phantom(commands)

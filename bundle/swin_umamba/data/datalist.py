@@ -58,6 +58,7 @@ def load_datalist(
     dataset_dir: str | os.PathLike | None = None,
     *,
     need_label: bool = True,
+    wanted: bool = True,
 ) -> list[dict[str, Any]]:
     """Return the items of one section of a data list, ready for transforms.
 
@@ -67,6 +68,7 @@ def load_datalist(
         labels: the model's {organ: id}; None takes the list's own.
         dataset_dir: folder that relative paths start from; None takes the JSON file's.
         need_label: every item must have a label map; False lets items go without.
+        wanted: False returns no items and reads nothing, for a run that does without this section.
 
     Returns:
         Items with "case", "patient", absolute "image" and "label", "label_ids" ({id in the file: the model's id}, by
@@ -77,6 +79,8 @@ def load_datalist(
         InputError: for a list that is no legal one (see `read_datalist`), an unknown or empty section, files that are
             missing, or annotations that have nothing in common with the model's labels.
     """
+    if not wanted:
+        return []
     plain = read_datalist(datalist)
     cases = _section(plain, section, datalist)
     base = Path(dataset_dir if dataset_dir is not None else Path(datalist).parent).expanduser().resolve()
