@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import ignite.distributed as idist
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -70,6 +71,7 @@ def join_processes(name: str | None = None) -> torch.device:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if on_gpu else "gloo")
+        idist.sync()  # ignite would do it, all processes waiting, in the first handler that only one of them has
     return device
 
 
