@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import itk
@@ -206,3 +207,13 @@ def test_ids_of_a_paired_label_map_must_be_the_models() -> None:
     with pytest.raises(InputError, match=r"ids \[3\]; legal are 0, 1 liver"):
         CheckPaird(labels={"liver": 1})({"image": image, "label": label})
     assert CheckPaird(labels={"liver": 3})({"image": image, "label": label})["image"] is image
+
+
+def test_monai_does_not_talk_of_decoders_that_nobody_uses(capfd, recwarn, caplog) -> None:
+    logger = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
+    level = logger.level
+    with caplog.at_level(logging.WARNING):
+        LoadVolumed(keys="image")
+    assert not [warning for warning in recwarn if "nvimgcodec" in str(warning.message).lower()]
+    assert "nvImageCodec" not in caplog.text + capfd.readouterr().err
+    assert logger.level == level

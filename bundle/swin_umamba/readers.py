@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel
 from monai.config import PathLike
 from monai.data import ImageReader, ITKReader, NibabelReader
 from monai.utils import ensure_tuple
@@ -58,7 +59,10 @@ class VolumeReader(ImageReader):
         self.files = tuple(str(file) for file in ensure_tuple(data))
         self.reader = _reader_of(self.files)
         try:
-            return self.reader.read(self.files if len(self.files) > 1 else self.files[0], **kwargs)
+            image = self.reader.read(self.files if len(self.files) > 1 else self.files[0], **kwargs)
+            if isinstance(image, nibabel.Nifti1Pair):
+                _check_written_spacing(image, self.files[0])
+            return image
         except Exception as error:
             raise self._cannot_read(error) from error
 
@@ -79,6 +83,15 @@ class VolumeReader(ImageReader):
             lines = [line for line in lines if not line.startswith("Reason: No such file")][-1:]
         reason = " ".join(lines) or type(error).__name__
         return InputError(f"{self.files[0]} cannot be read: {reason}; legal: {LEGAL_IMAGES}")
+
+
+def _check_written_spacing(image: nibabel.Nifti1Pair, file: str) -> None:
+    """Refuse a spacing that nibabel would mend in silence: 0 becomes 1 mm, below 0 loses its sign."""
+    with nibabel.openers.ImageOpener(file) as opened:
+        header = type(image).header_class.from_fileobj(opened, check=False)
+    sides = [float(side) for side, size in zip(header["pixdim"][1:4], image.shape[:3], strict=False) if size > 1]
+    if header["sform_code"] == 0 and not all(side > 0 for side in sides):
+        raise InputError(f"{file} has a spacing of {sides}; legal: above 0 mm")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.config import KeysCollection
+from monai.data import CacheDataset
 from monai.transforms import MapTransform
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -20,6 +21,28 @@ from swin_umamba.files import make_writable_folder
 from swin_umamba.weights import load_checkpoint, load_pretrained
 
 logger = logging.getLogger(__name__)
+
+
+class VolumeCache(CacheDataset):
+    """MONAI's `CacheDataset` whose threads have ended when it raises.
+
+    Its own thread pool leaves the others at work when an item fails; a process that ends meanwhile aborts.
+    """
+
+    def _load_cache_item(self, idx: int) -> Any:
+        if getattr(self, "_error", None) is None:
+            try:
+                return super()._load_cache_item(idx)
+            except Exception as error:
+                self._error = error
+        return None
+
+    def _fill_cache(self, indices: Any = None) -> list[Any]:
+        self._error: Exception | None = None
+        cache = super()._fill_cache(indices)
+        if self._error is not None:
+            raise self._error
+        return cache
 
 
 class LabelledMaskd(MapTransform):
