@@ -38,7 +38,8 @@ class Scan(nn.Module):
 
     def forward(self, x):
         """(B, H, W, 8) -> (B, H, W, 8)."""
-        return torch.sin(ss2d_scan(x * 2, *self.weights, backend=self.backend))
+        weights = [self.weights[index] for index in range(5)]  # torch 2.11 cannot trace a starred ParameterList
+        return torch.sin(ss2d_scan(x * 2, *weights, backend=self.backend))
 
 
 @pytest.mark.parametrize(("backend", "device"), [t for t in FAST_TARGETS if t.values[0] != "mamba_ssm"])

@@ -1,7 +1,7 @@
 """Organ names, their ids in the label files of each dataset, and their colours.
 
-Organs are matched **by name**, never by id: every dataset numbers them differently. A table below is {our organ name: id
-in that dataset's label files}; organs without a counterpart in AbdomenMRI keep a name of their own.
+Organs are matched **by name**, never by id: every dataset numbers them differently. A table below is
+{our organ name: id in that dataset's label files}; organs without a counterpart in AbdomenMRI keep a name of their own.
 """
 
 from __future__ import annotations
@@ -62,13 +62,19 @@ LABEL_TABLES: dict[str, dict[str, int]] = {
         "pancreas": 7,
         "right adrenal gland": 8,
         "left adrenal gland": 9,
+        "left lung": 10,
+        "right lung": 11,
         "esophagus": 12,
         "small bowel": 13,
         "duodenum": 14,
         "colon": 15,
+        "bladder": 16,
+        "prostate/uterus": 17,
+        "sacrum": 18,
         "vertebrae": 19,
         "intervertebral discs": 20,
         "spinal cord": 21,
+        "heart": 22,
         "aorta": 23,
         "inferior vena cava": 24,
         "portal and splenic vein": 25,
@@ -99,20 +105,20 @@ _SYNONYMS = {
     "urinary bladder": "bladder",
 }
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLOURS: dict[str, tuple[int, int, int]] = {  # neighbours in the body differ in hue
     "liver": (221, 130, 101),
-    "right kidney": (185, 102, 83),
-    "spleen": (157, 108, 162),
-    "pancreas": (249, 180, 111),
-    "aorta": (224, 97, 76),
-    "inferior vena cava": (0, 151, 206),
-    "right adrenal gland": (244, 214, 49),
-    "left adrenal gland": (205, 179, 20),
-    "gallbladder": (139, 150, 98),
-    "esophagus": (211, 171, 143),
-    "stomach": (216, 132, 205),
-    "duodenum": (120, 200, 180),
-    "left kidney": (140, 70, 130),
+    "right kidney": (64, 156, 255),
+    "spleen": (178, 102, 255),
+    "pancreas": (255, 200, 60),
+    "aorta": (230, 30, 40),
+    "inferior vena cava": (30, 60, 220),
+    "right adrenal gland": (0, 230, 180),
+    "left adrenal gland": (160, 255, 60),
+    "gallbladder": (30, 140, 50),
+    "esophagus": (255, 170, 200),
+    "stomach": (255, 90, 200),
+    "duodenum": (150, 90, 30),
+    "left kidney": (0, 210, 255),
     "bladder": (222, 154, 132),
     "prostate/uterus": (230, 158, 140),
 }
@@ -120,10 +126,10 @@ _OTHER_COLOURS = ((102, 194, 165), (252, 141, 98), (141, 160, 203), (231, 138, 1
 
 
 def organ_name(spelling: str) -> str:
-    """Return our name of an organ for a spelling found in a dataset (`Arota` -> `aorta`, `left_kidney` -> `left kidney`).
+    """Return our name of an organ for a dataset's spelling (`Arota` -> `aorta`, `left_kidney` -> `left kidney`).
 
     Args:
-        spelling: name in any case, with blanks, underscores or hyphens; a name nobody knows stays as it is but for those.
+        spelling: name in any case, with blanks, underscores or hyphens; an unknown name stays as it is but for those.
     """
     name = " ".join(spelling.lower().replace("_", " ").replace("-", " ").split())
     return _SYNONYMS.get(name, name)
@@ -194,7 +200,7 @@ def map_label_ids(
     Args:
         file_labels: {organ: id in the label files}.
         model_labels: {organ: id of the model}.
-        organs: organs that must be known to `file_labels` (such as those asked for on a command line); None asks nothing.
+        organs: organs that must be known to `file_labels`, such as those of a command line; None asks nothing.
 
     Returns:
         {id in the file: id of the model}, 0 for an organ that the model does not know.

@@ -131,7 +131,7 @@ class Anatomy:
         """Return two thin limbs that meet in front, medial to and above the kidney's upper pole."""
         apex = self._poles[side] + np.array([-side * 18, 20, -2]) + self._rng.normal(0, 2, 3)
         apex[0] = side * max(side * apex[0], 33)
-        width, length, height = self._radii([4.8, 14, 19], 0.08)
+        width, length, height = self._radii([7.0, 16, 21], 0.08)
         limbs = []
         for spread in (-1, 1):
             angle = np.deg2rad((26 if side > 0 else 34) * spread + self._rng.normal(0, 5) + side * 14)
@@ -160,19 +160,19 @@ class Anatomy:
         # its first knot is the pylorus, where the stomach ends
         loop[0] = 0.5 * (loop[0] + self._stomach_knots[-1] + np.array([20, -4, 4]))
         return (
-            Tube(knots=body + shift, radii=self._radii([12, 14, 11, 11, 11, 8]), stretch=(1, 1, 1.15)),
-            Tube(knots=loop + shift, radii=self._radii([12, 13, 13, 13, 13, 12])),
+            Tube(knots=body + shift, radii=self._radii([13, 15, 13, 13, 13, 10]), stretch=(1, 1, 1.15)),
+            Tube(knots=loop + shift, radii=self._radii([13, 14, 14, 14, 14, 13])),
         )
 
     def _gallbladder(self) -> Shape:
         """Return a pear under the liver, its thick end in front and below."""
         knots = self._moved([[50, 34, 12], [60, 52, -6], [66, 62, -24]], 5)
-        return Tube(knots=knots, radii=self._radii([8, 13, 16], 0.12))
+        return Tube(knots=knots, radii=self._radii([10, 15, 18], 0.12))
 
     def _esophagus(self) -> Shape:
         """Return the tube in front of the aorta that enters the stomach."""
         knots = self._moved([[-4, -1, 230], [-6, 2, 120], [-14, 6, 94], [-30, 8, 76]], 3, 1.5)
-        return Tube(knots=knots, radii=self._radii([10.5, 10.5, 10, 10]), stretch=(1.1, 0.95, 1))
+        return Tube(knots=knots, radii=self._radii([12.5, 12.5, 12, 12]), stretch=(1.1, 0.95, 1))
 
     def _bowel(self) -> list[Shape]:
         """Return colon on both flanks and across, and a few loops of small bowel in the lower abdomen."""
