@@ -8,7 +8,7 @@ from swin_umamba.distributed import is_rank_zero, join_processes, rank_generator
 from swin_umamba.errors import InputError
 
 
-@pytest.fixture()
+@pytest.fixture
 def second_of_two(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -29,6 +29,9 @@ def test_second_of_two(second_of_two):
 def test_uneven_batch(second_of_two):
     with pytest.raises(InputError, match="batch size 15: 2 processes cannot share it evenly"):
         share_of(15)
+    with pytest.raises(InputError, match="legal: a multiple of 6"):
+        share_of(4, slices_per_volume=3)
+    assert share_of(12, slices_per_volume=3) == 2
 
 
 def test_different_ranks_draw_different_numbers(monkeypatch):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from helpers_bundle import BUNDLE, ROOT, write_cases, write_model
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, verify_net_in_out
 from swin_umamba import __version__
+from swin_umamba.data.labels import LABEL_TABLES
 from swin_umamba.errors import InputError
 from swin_umamba.workflows import run_workflow, say_what_is_next
 
@@ -51,3 +52,22 @@ def test_run_ids_report_errors_in_one_line_first(name):
 
 def test_changelog_names_the_version():
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_network_takes_and_gives_what_the_metadata_say(tmp_path):
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(BUNDLE / "configs" / "metadata.json"),
+        config_file=str(BUNDLE / "configs" / "inference.yaml"),
+        device="cpu",
+        n=2,
+        model=str(write_model(tmp_path / "model", LABEL_TABLES["abdomen_mri"])),
+    )
+    with pytest.raises(ValueError, match="output channel number"):
+        verify_net_in_out(
+            net_id="network_def",
+            meta_file=str(BUNDLE / "configs" / "metadata.json"),
+            config_file=str(BUNDLE / "configs" / "inference.yaml"),
+            device="cpu",
+            model=str(write_model(tmp_path / "other")),
+        )
