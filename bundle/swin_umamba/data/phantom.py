@@ -98,9 +98,9 @@ def _patient_points(rng: np.random.Generator, grid: tuple[int, int, int], affine
     """Return each voxel's place in the frame in which the anatomy is drawn, (N, 3) mm: moved, turned, scaled, warped."""
     voxels = np.stack(np.meshgrid(*(np.arange(size) for size in grid), indexing="ij"), -1)  # (X, Y, Z, 3)
     points = voxels.reshape(-1, 3) @ affine[:3, :3].T + affine[:3, 3]  # (N, 3)
-    turn = rotation_matrix(*rng.uniform([-8, -8, -18], [8, 8, 18]))
+    turn = rotation_matrix(*rng.uniform([-8, -8, -20], [8, 8, 20]))
     scale = rng.uniform(0.84, 1.06) * rng.uniform(0.95, 1.05, 3)
-    points = (points - rng.uniform([-14, -12, -14], [14, 12, 14])) @ turn / scale
+    points = (points - rng.uniform([-16, -14, -16], [16, 14, 16])) @ turn / scale
     spacing = np.diag(affine)[:3]
     for axis in range(3):
         points[:, axis] += 3.0 * smooth_noise(rng, grid, 38 / spacing).reshape(-1)

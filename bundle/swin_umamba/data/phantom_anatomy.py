@@ -131,7 +131,7 @@ class Anatomy:
         """Return two thin limbs that meet in front, medial to and above the kidney's upper pole."""
         apex = self._poles[side] + np.array([-side * 18, 20, -2]) + self._rng.normal(0, 2, 3)
         apex[0] = side * max(side * apex[0], 33)
-        width, length, height = self._radii([7.0, 16, 21], 0.08)
+        width, length, height = self._radii([8.5, 17, 23], 0.08)
         limbs = []
         for spread in (-1, 1):
             angle = np.deg2rad((26 if side > 0 else 34) * spread + self._rng.normal(0, 5) + side * 14)
@@ -186,7 +186,7 @@ class Anatomy:
         loops: list[Shape] = [
             Tube(knots=self._moved(line, 5, 5), radii=self._radii([17] * len(line))) for line in colon
         ]
-        for _ in range(self._rng.integers(4, 8)):
+        for _ in range(self._rng.integers(2, 5)):
             start = self._rng.uniform([-75, 15, -110], [70, 70, -45])
             steps = np.cumsum(self._rng.normal(0, 16, (4, 3)) * [1, 0.7, 0.6], axis=0)
             loops.append(Tube(knots=start + steps, radii=self._radii([self._rng.uniform(9, 14)] * 4)))
