@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from swin_umamba.errors import InputError, input_error_of
 
 SCRIPT = """
+import pytest
 from swin_umamba.errors import InputError, report_errors_in_one_line
 report_errors_in_one_line()
 try:
@@ -46,12 +48,14 @@ def test_traceback_on_request():
 
 
 def test_cause_is_found_through_contexts():
-    try:
+    def fail_twice():
         try:
             raise InputError("inner")
         except InputError:
             raise KeyError("outer")  # noqa: B904
-    except KeyError as error:
-        assert str(input_error_of(error)) == "inner"
+
+    with pytest.raises(KeyError) as raised:
+        fail_twice()
+    assert str(input_error_of(raised.value)) == "inner"
     assert input_error_of(KeyError("alone")) is None
     assert input_error_of(None) is None

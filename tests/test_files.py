@@ -22,9 +22,14 @@ def test_file_is_replaced_and_keeps_its_suffixes(tmp_path):
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "model.pt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="full disk"), replace_file(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("full disk")
+
+    def write_half():
+        with replace_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("full disk")
+
+    with pytest.raises(RuntimeError, match="full disk"):
+        write_half()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["model.pt"]
 

@@ -20,7 +20,8 @@ def test_uniform_prediction_by_hand():
 
 
 def test_dice_is_taken_over_the_batch_and_not_per_sample():
-    # second sample has no class 2: over the batch I = 1/3, p = 8/3, t = 1 -> 2/11; class 1: I = 1, p = 8/3, t = 3 -> 6/17
+    # second sample has no class 2: over the batch I = 1/3, p = 8/3, t = 1 -> 2/11;
+    # class 1: I = 1, p = 8/3, t = 3 -> 6/17
     target = torch.cat([TARGET, torch.tensor([[[[0, 1], [0, 0]]]])])
     expected = math.log(3) + 1 - (2 / 11 + 6 / 17) / 2
     assert PartialDiceCELoss(smooth=0)(torch.zeros(2, 3, 2, 2), target).item() == pytest.approx(expected, abs=1e-6)

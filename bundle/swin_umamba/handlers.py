@@ -203,7 +203,7 @@ class ModelSaver:
         if self.select == "best" and self.validator is not None:
             self.validator.add_event_handler(Events.COMPLETED, self._after_validation)
 
-    def _after_validation(self, engine: Engine) -> None:
+    def _after_validation(self, engine: Any) -> None:
         # MONAI's evaluator has compared the metric with the best one before handlers of COMPLETED run
         assert self._trainer is not None
         if engine.state.best_metric_epoch == engine.state.epoch:

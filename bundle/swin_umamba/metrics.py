@@ -119,13 +119,20 @@ def mask_scores(prediction: np.ndarray, truth: np.ndarray, *, spacing: Sequence[
     if 0 in sizes:
         return {"dice": 0.0, "nsd": 0.0}
     dice = 2.0 * int((prediction & truth).sum()) / sum(sizes)
-    pair = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (prediction, truth))  # (1, 1, X, Y, Z)
+    found, true = (
+        torch.from_numpy(np.ascontiguousarray(m))[None, None] for m in (prediction, truth)
+    )  # (1, 1, X, Y, Z)
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=".*always_return_as_numpy", category=FutureWarning
         )  # MONAI's own call
         nsd = compute_surface_dice(
-            *pair, class_thresholds=[tolerance], include_background=True, spacing=list(spacing), use_subvoxels=True
+            found,
+            true,
+            class_thresholds=[tolerance],
+            include_background=True,
+            spacing=list(spacing),
+            use_subvoxels=True,
         )
     return {"dice": dice, "nsd": float(nsd)}
 
@@ -249,7 +256,8 @@ def label_maps(prediction: Any, truth: Any, labels: Mapping[str, int]) -> tuple[
     shapes = [array.shape for array in arrays.values()]
     if shapes[0] != shapes[1] or len(shapes[0]) != 3:
         raise InputError(f"prediction has shape {shapes[0]}, truth {shapes[1]}; legal: one and the same 3D shape")
-    return tuple(_whole_numbers(array, name, ids) for name, array in arrays.items())
+    found, true = (_whole_numbers(array, name, ids) for name, array in arrays.items())
+    return found, true
 
 
 def _whole_numbers(array: np.ndarray, name: str, ids: Sequence[int]) -> np.ndarray:

@@ -64,12 +64,12 @@ class EvaluationReport:
         rules: str = "standard",
     ) -> None:
         self.output_dir = make_writable_folder(output_dir)
-        self.scoring = {
+        self.scoring: dict[str, Any] = {
             "labels": dict(labels),
             "tolerances": tolerances_for(labels, tolerances),
             "rules": check_rules(rules),
         }
-        self.about = {"model": dict(model or {}), "data": dict(data or {})}
+        self.about: dict[str, Any] = {"model": dict(model or {}), "data": dict(data or {})}
         self.cases: list[dict[str, Any]] = []
         self.failed: list[dict[str, str]] = []
         self.report: Report = {}
@@ -84,7 +84,7 @@ class EvaluationReport:
         """Forget the cases of an earlier run."""
         self.cases, self.failed = [], []
 
-    def collect(self, engine: Engine) -> None:
+    def collect(self, engine: Any) -> None:
         """Score the cases of the batch that the engine has just finished; one that cannot be scored is noted."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             try:
@@ -130,10 +130,11 @@ def case_entry(
         `case`, `patient` and `image` where known, `organs` (see `organ_scores`), `false_positive_ml`, `spacing_mm`.
     """
     spacing = [float(side) for side in affine_to_spacing(truth.affine)]
-    grid = {"spacing": spacing, "labels": labels, "labelled": item.get("labelled")}
-    maps = prediction[0], truth[0]  # (1, X, Y, Z) -> (X, Y, Z)
-    organs = organ_scores(*maps, **grid, tolerances=tolerances, rules=rules, slice_axis=slice_axis_of(truth.affine))
-    surplus = false_positive_ml(*maps, **grid)
+    grid: dict[str, Any] = {"spacing": spacing, "labels": labels, "labelled": item.get("labelled")}
+    found, true = prediction[0], truth[0]  # (1, X, Y, Z) -> (X, Y, Z)
+    axis = slice_axis_of(truth.affine)
+    organs = organ_scores(found, true, **grid, tolerances=tolerances, rules=rules, slice_axis=axis)
+    surplus = false_positive_ml(found, true, **grid)
     known = {"patient": item.get("patient"), "image": prediction.meta.get("filename_or_obj")}
     return {
         "case": case_name(item, truth),
@@ -211,7 +212,7 @@ def write_report(folder: str | os.PathLike, report: Report) -> None:
 
 def format_table(report: Report) -> str:
     """Return the report as aligned text: per organ mean ± standard deviation over n cases, then the mean of organs."""
-    rows = [("organ", "DSC", "NSD", "n")]
+    rows: list[tuple[str, ...]] = [("organ", "DSC", "NSD", "n")]
     for organ, scores in report["organs"].items():
         rows.append((organ, *(_mean_and_std(scores[metric]) for metric in METRICS), str(scores["dice"]["n"])))
     rows.append(("mean of organs", *(_number(report["mean"][metric]) for metric in METRICS), ""))

@@ -30,18 +30,18 @@ class VolumeCache(CacheDataset):
     """
 
     def _load_cache_item(self, idx: int) -> Any:
-        if getattr(self, "_error", None) is None:
+        if not self._errors:
             try:
                 return super()._load_cache_item(idx)
             except Exception as error:
-                self._error = error
+                self._errors.append(error)
         return None
 
     def _fill_cache(self, indices: Any = None) -> list[Any]:
-        self._error: Exception | None = None
+        self._errors: list[Exception] = []
         cache = super()._fill_cache(indices)
-        if self._error is not None:
-            raise self._error
+        if self._errors:
+            raise self._errors[0]
         return cache
 
 
@@ -63,7 +63,7 @@ class LabelledMaskd(MapTransform):
         Raises:
             InputError: for an id that the network has no class for.
         """
-        item = dict(data)
+        item: dict[Any, Any] = dict(data)
         for key in self.keys:
             mask = torch.ones(self.out_channels, dtype=torch.bool)
             if item.get(key) is not None:

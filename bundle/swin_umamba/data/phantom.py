@@ -95,7 +95,7 @@ def _store(
 
 
 def _patient_points(rng: np.random.Generator, grid: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
-    """Return each voxel's place in the frame in which the anatomy is drawn, (N, 3) mm: moved, turned, scaled, warped."""
+    """Return each voxel's place where the anatomy is drawn, (N, 3) mm: moved, turned, scaled, warped."""
     voxels = np.stack(np.meshgrid(*(np.arange(size) for size in grid), indexing="ij"), -1)  # (X, Y, Z, 3)
     points = voxels.reshape(-1, 3) @ affine[:3, :3].T + affine[:3, 3]  # (N, 3)
     turn = rotation_matrix(*rng.uniform([-8, -8, -20], [8, 8, 20]))
@@ -103,7 +103,7 @@ def _patient_points(rng: np.random.Generator, grid: tuple[int, int, int], affine
     points = (points - rng.uniform([-16, -14, -16], [16, 14, 16])) @ turn / scale
     spacing = np.diag(affine)[:3]
     for axis in range(3):
-        points[:, axis] += 3.0 * smooth_noise(rng, grid, 38 / spacing).reshape(-1)
+        points[:, axis] += 3.0 * smooth_noise(rng, grid, list(38 / spacing)).reshape(-1)
     return points.astype(np.float32)
 
 

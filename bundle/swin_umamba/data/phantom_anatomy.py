@@ -92,7 +92,7 @@ class Anatomy:
     def _liver(self) -> Shape:
         """Return a big right lobe and a flat left one in front of the stomach."""
         size = self._vary(1.0, 0.06)
-        lobes = [([74, 2, 36], [50, 70, 66], 2.6), ([14, 46, 52], [64, 28, 32], 2.2)]
+        lobes = [([74.0, 2, 36], [50.0, 70, 66], 2.6), ([14.0, 46, 52], [64.0, 28, 32], 2.2)]
         parts = []
         for (centre, radii, power), turn in zip(lobes, [(0, 8, 0), (0, -14, 12)], strict=True):
             parts.append(

@@ -30,7 +30,7 @@ def check_depths(depths: Sequence[int]) -> tuple[int, ...]:
     Raises:
         InputError: if it does not.
     """
-    listed = isinstance(depths, Sequence) and not isinstance(depths, str) and len(depths) == STAGES
+    listed = isinstance(depths, Sequence) and not isinstance(depths, str) and len(depths) == STAGES  # type: ignore[unreachable]
     if not listed or any(isinstance(d, bool) or not isinstance(d, int) or d < 1 for d in depths):
         raise InputError(f"depths must be {STAGES} integers of at least 1, like (2, 2, 9, 2), not {depths!r}")
     return tuple(depths)

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,8 @@ def selective_scan(
     """Run `swin_umamba.scan.selective_scan`."""
     u32, delta32, B32, C32 = (tensor.float().contiguous() for tensor in (u, delta, B, C))
     D32, bias32 = (None if tensor is None else tensor.float() for tensor in (D, delta_bias))
-    y = _scan_function()(u32, delta32, A.float(), B32, C32, D32, delta_bias=bias32, delta_softplus=delta_softplus)
+    scan: Any = _scan_function()
+    y = scan(u32, delta32, A.float(), B32, C32, D32, delta_bias=bias32, delta_softplus=delta_softplus)
     return y.to(u.dtype)
 
 

@@ -115,7 +115,7 @@ def _scan(u: Tensor, steps: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
 
 
 def _scan_in_order(u: Tensor, steps: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """Take one step after the other; decays and inputs are computed for a block of steps at once, to stay in the cache."""
+    """Take one step after the other; decays and inputs come a block of steps at a time, which the cache holds."""
     block = 16
     drives, A = steps * u, A.unsqueeze(1)  # (G, N, D) -> (G, 1, N, D)
     h = torch.zeros([u.shape[0], u.shape[1], A.shape[2], u.shape[3]], dtype=u.dtype, device=u.device)

@@ -79,8 +79,8 @@ def _arguments(u, delta, A, B, C, D, delta_bias, backend) -> tuple[Tensor, ...]:
     packed = torch.cat([B, C.to(B.dtype)], 2).permute(0, 3, 1, 2).flatten(0, 2)  # (B, G, 2N, L) -> (B*L*G, 2N)
     tensors = inputs_of(_to_rows(u, groups), packed, _to_rows(delta, groups), backend)
     nothing = torch.zeros(u.shape[1], dtype=real, device=u.device)
-    ends = [nothing if end is None else end.to(real) for end in (delta_bias, D)]
-    ends = torch.stack([end.view(groups, width) for end in ends], 1)
+    given = [nothing if end is None else end.to(real) for end in (delta_bias, D)]
+    ends = torch.stack([end.view(groups, width) for end in given], 1)
     rates = A.to(real).view(groups, width, -1).transpose(1, 2).contiguous()  # (D, N) -> (G, N, D/G)
     order = torch.arange(u.shape[2], dtype=torch.int32, device=u.device).repeat(groups, 1)
     return *tensors, ends.new_empty((groups, 0, width)), ends, rates, order

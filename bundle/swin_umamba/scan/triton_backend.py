@@ -9,6 +9,7 @@ import os
 from contextlib import nullcontext
 from functools import cache
 from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ def backward(
     plan = _Plan(u, packed, raw, lift, rates, order, activate, _BACKWARD_BLOCK)
     cells, channels, states = packed.shape[0], u.shape[1], plan.constants["N"]
     blocks, segments, sequences = plan.grid
-    floats = {"dtype": torch.float32, "device": u.device}
+    floats: Any = {"dtype": torch.float32, "device": u.device}
     gu = plan.copies()
     gsteps = torch.empty((cells, channels), dtype=plan.raw.dtype, device=u.device)
     gweights = torch.empty((blocks, cells, 2, states), **floats)
