@@ -119,21 +119,11 @@ def mask_scores(prediction: np.ndarray, truth: np.ndarray, *, spacing: Sequence[
     if 0 in sizes:
         return {"dice": 0.0, "nsd": 0.0}
     dice = 2.0 * int((prediction & truth).sum()) / sum(sizes)
-    found, true = (
-        torch.from_numpy(np.ascontiguousarray(m))[None, None] for m in (prediction, truth)
-    )  # (1, 1, X, Y, Z)
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*always_return_as_numpy", category=FutureWarning
-        )  # MONAI's own call
-        nsd = compute_surface_dice(
-            found,
-            true,
-            class_thresholds=[tolerance],
-            include_background=True,
-            spacing=list(spacing),
-            use_subvoxels=True,
-        )
+    found, true = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (prediction, truth))
+    options: dict[str, Any] = {"include_background": True, "spacing": list(spacing), "use_subvoxels": True}
+    with warnings.catch_warnings():  # of a call that MONAI makes itself
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+        nsd = compute_surface_dice(found, true, class_thresholds=[tolerance], **options)  # (1, 1, X, Y, Z) each
     return {"dice": dice, "nsd": float(nsd)}
 
 

@@ -81,6 +81,13 @@ def test_the_sources_own_sections_stay():
         split_sections(sections, Split(folds=2))
 
 
+def test_a_list_only_for_testing():
+    sections = split_sections(cases(), Split(test=1.0))[0]
+    assert len(sections["test"]) == len(cases()["training"])
+    assert not sections["training"]
+    assert not sections["validation"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -88,6 +95,7 @@ def test_the_sources_own_sections_stay():
         ({"test": -0.1}, "--test -0.1: legal"),
         ({"test": 20}, "--test 20: legal"),
         ({"validation": 0.5, "test": 0.5}, "leave nothing to train on"),
+        ({"validation": 0.1, "test": 1.0}, "leave nothing to train on"),
         ({"validation": 0.5, "validation_patients": ("1",)}, "--validation 0.5 and --validation_patients: give one"),
         ({"folds": 1}, "--folds 1: legal is 2 or more"),
         ({"folds": 5, "validation": 0.1}, "--folds 5 chooses the validation patients itself"),

@@ -38,11 +38,12 @@ class Split:
     def __post_init__(self) -> None:
         for name in ("validation", "test"):
             share = getattr(self, name)
-            if not 0 <= share < 1:
-                raise InputError(f"--{name} {share}: legal is a share of the patients from 0 up to, not including, 1")
+            if not 0 <= share < 1 and not (name == "test" and share == 1):
+                also = "; --test 1 makes a list that is only for testing" if name == "test" else ""
+                raise InputError(f"--{name} {share}: legal is a share of the patients from 0 to below 1{also}")
             if share and getattr(self, f"{name}_patients"):
                 raise InputError(f"--{name} {share} and --{name}_patients: give one of the two")
-        if self.validation + self.test >= 1:
+        if self.validation + self.test >= 1 and (self.test < 1 or self.validation or self.validation_patients):
             raise InputError(f"--validation {self.validation} and --test {self.test} leave nothing to train on")
         if self.folds and (self.validation or self.validation_patients):
             raise InputError(f"--folds {self.folds} chooses the validation patients itself; leave --validation… out")
@@ -141,7 +142,7 @@ def _held_out(patients: list[str], split: Split) -> dict[str, str]:
         count = max(1, round(share * len(patients))) if share else 0
         held.update(dict.fromkeys(free[:count], section))
         free = free[count:]
-    if patients and not free:
+    if patients and not free and split.test < 1:
         raise InputError(f"the split of {len(patients)} patients leaves none to train on; ask for smaller parts")
     return held
 
