@@ -80,7 +80,8 @@ def test_compiled_backend_is_one_node_of_an_exported_graph():
 def test_plain_scan_is_scriptable_and_exportable():
     tensors = [t.detach() for t in map_inputs(2, 7, 5, 12, 2, 4, dtype=torch.float32)]
     expected = ss2d_scan_reference(*tensors)
-    assert torch.equal(torch.jit.script(ss2d_scan_reference)(*tensors), expected)
+    # scripted, the steps are taken in order instead of in chunks: the same sums, rounded differently
+    assert_close([torch.jit.script(ss2d_scan_reference)(*tensors)], [expected], 1e-6)
     weights = tensors[1:]
 
     class Plain(nn.Module):
@@ -90,7 +91,7 @@ def test_plain_scan_is_scriptable_and_exportable():
     assert_close([torch.export.export(Plain(), (tensors[0],)).module()(tensors[0])], [expected], 1e-6)
     sequences = [t.detach() for t in sequence_inputs(1, 6, 40, 2, 3, dtype=torch.float32)]
     scripted = torch.jit.script(selective_scan_reference)
-    assert torch.equal(scripted(*sequences, True), selective_scan_reference(*sequences, True))
+    assert_close([scripted(*sequences, True)], [selective_scan_reference(*sequences, True)], 1e-6)
 
 
 def test_every_backend_tells_whether_it_can_run():
