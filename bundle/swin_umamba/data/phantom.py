@@ -187,7 +187,7 @@ class _Texture:
         if organ == "duodenum":
             return self.hollow(distance, mean, self._rng.uniform(0.2, 1.0), 4) + 0.08 * self._noise[0.7]
         if organ == "esophagus":
-            return self.hollow(distance, mean, max(mean - 0.5, 0.05), 4)
+            return self.hollow(distance, mean, mean - 0.3, 5)
         return mean
 
     def hollow(self, distance: np.ndarray, wall: float, content: float, thickness: float) -> np.ndarray:
