@@ -45,6 +45,17 @@ def test_what_is_not_annotated_is_not_taken_from_the_label_map(listed):
     assert (second["label_ids"], second["labelled"]) == ({1: 3, 2: 0, 3: 0, 4: 1}, [1, 3])
 
 
+def test_organs_without_a_training_case_are_told(listed, caplog):
+    plain, path = listed
+    write_json(path, plain)
+    load_datalist(path, "training", {"liver": 1, "spleen": 2})
+    load_datalist(path, "test", {"liver": 1, "slpeen": 2})  # a model may know more than a test set
+    assert not caplog.records
+    load_datalist(path, "training", {"liver": 1, "slpeen": 2})
+    assert "no training case annotates slpeen, so nothing can be learnt of it" in caplog.text
+    assert ", ".join(ORGANS) in caplog.text
+
+
 def test_a_case_is_its_own_patient_by_default(listed):
     plain, path = listed
     plain["test"] = [{key: value for key, value in item.items() if key != "patient"} for item in plain["test"]]

@@ -9,6 +9,7 @@ absolute. An item, or the whole list, may have "labelled", the organs that were 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ import jsonschema
 from swin_umamba.data.labels import check_labels, check_organs, map_label_ids
 from swin_umamba.errors import InputError
 from swin_umamba.files import replace_file
+
+logger = logging.getLogger(__name__)
 
 SECTIONS = ("training", "validation", "test")
 
@@ -87,6 +90,8 @@ def load_datalist(
     model_labels = check_labels(plain["labels"] if labels is None else labels)
     items = [resolve_item(case, plain, model_labels, base) for case in cases]
     _check_files(items, datalist, base, need_label)
+    if section == "training":
+        _tell_organs_without_examples(items, model_labels, plain, datalist)
     return items
 
 
@@ -206,6 +211,18 @@ def _check_files(items: list[dict[str, Any]], datalist: str | os.PathLike, base:
         raise InputError(
             f"{where}: {len(missing)} files do not exist: {_some(missing)}; relative paths start at {str(base)!r}"
         )
+
+
+def _tell_organs_without_examples(
+    items: list[dict[str, Any]], labels: Mapping[str, int], plain: Mapping[str, Any], datalist: str | os.PathLike
+) -> None:
+    seen = {number for item in items for number in item["labelled"]}
+    without = [organ for organ, number in labels.items() if number not in seen]
+    if without:
+        logger.warning(
+            "data list %r: no training case annotates %s, so nothing can be learnt of it; the list's organs: %s",
+            str(datalist), _some(without), ", ".join(plain["labels"]),
+        )  # fmt: skip
 
 
 def _check_names(sections: Mapping[str, list[dict[str, Any]]], where: str) -> None:
