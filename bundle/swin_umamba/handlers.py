@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ from monai.handlers import StatsHandler
 from torch import nn
 
 from swin_umamba.errors import InputError
-from swin_umamba.files import make_writable_folder
+from swin_umamba.files import make_writable_folder, replace_file
 from swin_umamba.models import ModelSpec, save_model
 from swin_umamba.training import NetworkAverage
 
@@ -151,6 +152,44 @@ class EpochLog:
         if torch.cuda.is_available():
             parts.append(f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
         logger.info("epoch %d/%d: %s", engine.state.epoch, engine.state.max_epochs, ", ".join(parts))
+
+
+class ProgressFile:
+    """Keep a small JSON file about a training for programs that show its progress.
+
+    It holds "epoch", "total_epochs", "total_time" (seconds), "loss" of the last iteration and "best_metric" (the
+    validator's, null before the first validation), and is replaced after each epoch as a whole.
+
+    Args:
+        path: of the file; None writes none.
+        validator: whose key metric is told.
+    """
+
+    def __init__(self, path: str | os.PathLike | None, validator: Engine | None = None) -> None:
+        self.path, self.validator = path, validator
+        self._start = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Write at the start and after each epoch's validation."""
+        if self.path is not None:
+            engine.add_event_handler(Events.STARTED, self._begin)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _begin(self, engine: Engine) -> None:
+        self._start = time.perf_counter()
+        self._write(engine)
+
+    def _write(self, engine: Engine) -> None:
+        best = getattr(getattr(self.validator, "state", None), "best_metric", None)
+        progress = {
+            "epoch": engine.state.epoch,
+            "total_epochs": engine.state.max_epochs,
+            "total_time": round(time.perf_counter() - self._start, 1),
+            "loss": float(loss_of(engine.state.output)) if engine.state.output else None,
+            "best_metric": None if best is None or best < 0 else round(float(best), 4),
+        }
+        with replace_file(self.path) as path:  # type: ignore[arg-type]  # attached only where there is one
+            path.write_text(json.dumps(progress), encoding="utf-8")
 
 
 def loss_of(output: Any) -> Any:

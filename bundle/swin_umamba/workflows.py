@@ -18,7 +18,7 @@ def run_workflow(
     """Run configs of a bundle in this process and return the finished workflow.
 
     Args:
-        names: file names in `<bundle_root>/configs`, later ones laid over earlier ones.
+        names: files in `<bundle_root>/configs`, or absolute paths; later ones are laid over earlier ones.
         bundle_root: folder of the bundle.
         kind: "train" or "infer".
         overrides: values of the configs, by key.
@@ -34,6 +34,7 @@ def run_workflow(
         config_file=[str(config) for config in configs],
         logging_file=False,  # the caller's logging stays
         workflow_type=kind,
+        run_id="run",
         **{"bundle_root": str(bundle_root), **overrides},
     )
     workflow.initialize()

@@ -1,0 +1,111 @@
+"""Start the server: `python -m monailabel_app --studies FOLDER`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import uvicorn
+from swin_umamba.errors import InputError
+
+from monailabel_app.monitoring import configure_logging
+from monailabel_app.security import ORIGINS_VARIABLE, TOKEN_FILE_VARIABLE, UPLOAD_VARIABLE, Rules, is_loopback
+from monailabel_app.settings import ROOT, AppSettings
+
+HERE = Path(__file__).resolve().parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and serve until stopped."""
+    options = _parser().parse_args(arguments)
+    try:
+        _prepare(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    shown = "127.0.0.1" if is_loopback(options.host) else options.host
+    scheme = "https" if options.tls_certificate else "http"
+    print(
+        f"serving {options.studies} on {scheme}://{shown}:{options.port}/ (OHIF at /ohif/); stop with Ctrl+C",
+        flush=True,
+    )
+    uvicorn.run(
+        "monailabel_app.server:app",
+        host=options.host,
+        port=options.port,
+        log_config=None,
+        access_log=False,
+        ssl_certfile=options.tls_certificate,
+        ssl_keyfile=options.tls_key,
+    )
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    """Check the options and hand them to MONAI Label, whose settings are environment variables."""
+    url = options.studies.startswith(("http://", "https://"))
+    if not url and not Path(options.studies).is_dir():
+        raise InputError(f"studies {options.studies!r}: no such folder")
+    studies = options.studies.rstrip("/") if url else str(Path(options.studies).resolve())
+    conf = {
+        "models": os.pathsep.join(options.models or []),
+        "data_dir": options.data_dir,
+        "device": options.device,
+        "patient_pattern": options.patient_pattern,
+        "validation_share": options.validation_share,
+    }
+    conf = {key: str(value) for key, value in conf.items() if value not in (None, "")}
+    settings = AppSettings.from_conf(studies, conf)
+    conf["data_dir"] = str(settings.data_dir.resolve())
+    variables = {
+        TOKEN_FILE_VARIABLE: options.token_file,
+        ORIGINS_VARIABLE: ",".join(options.cors_origin or []),
+        UPLOAD_VARIABLE: str(options.upload_limit),
+    }
+    os.environ.update({name: value for name, value in variables.items() if value})
+    if Rules.from_environment().token is None and not is_loopback(options.host):
+        raise InputError(f"host {options.host!r}: beyond this machine a token is needed: --token-file FILE")
+    os.environ.update(
+        MONAI_LABEL_APP_DIR=str(HERE),
+        MONAI_LABEL_STUDIES=studies,
+        MONAI_LABEL_APP_CONF=json.dumps(conf),
+        MONAI_LABEL_SERVER_PORT=str(options.port),
+        MONAI_LABEL_AUTO_UPDATE_SCORING="false",
+        MONAI_LABEL_TASKS_SCORING="false",
+        MONAI_LABEL_SESSION_PATH=str(settings.data_dir / "sessions"),
+        PYTHONPATH=os.pathsep.join(
+            dict.fromkeys(
+                [str(ROOT), str(ROOT / "bundle"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+            )
+        ),
+    )
+    configure_logging(settings.data_dir)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m monailabel_app", description="Serve models to 3D Slicer and OHIF.")
+    parser.add_argument("--studies", required=True, help="folder of NIfTI or NRRD images, or URL of a DICOMweb server")
+    parser.add_argument("--models", action="append", help="folder of models; default: models and bundle/models")
+    parser.add_argument("--data-dir", help="state and logs; default: .swin_umamba in the folder of images")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; beyond this machine a token is needed"
+    )
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument("--token-file", help="file with the token that every request must carry")
+    parser.add_argument("--cors-origin", action="append", help="web page that may use the server, besides its own")
+    parser.add_argument("--upload-limit", type=int, default=2048, help="largest request in MiB")
+    parser.add_argument("--tls-certificate", help="PEM file; with --tls-key the server speaks HTTPS")
+    parser.add_argument("--tls-key", help="PEM file")
+    parser.add_argument(
+        "--patient-pattern", help="regular expression whose first group is the patient in an image's id"
+    )
+    parser.add_argument("--validation-share", type=float, default=0.2, help="of the patients held out of training")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""The app: which models, trainings and strategies a server offers."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monailabel.config import settings as server_settings
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.exception import ImageNotFoundException
+from swin_umamba import __version__
+from swin_umamba.errors import InputError
+from swin_umamba.outputs import DISCLAIMER
+
+from monailabel_app.batch import BatchSegmentation
+from monailabel_app.datastore import SafeDatastore
+from monailabel_app.history import History
+from monailabel_app.infer import SegmentationTask
+from monailabel_app.settings import AppSettings
+from monailabel_app.strategies import First, RandomImage, Uncertainty
+from monailabel_app.train import FineTuneTask
+from monailabel_app.versions import ModelStore, UnknownModel
+from monailabel_app.worklist import Worklist
+
+logger = logging.getLogger(__name__)
+
+NO_MODEL = (
+    "No model is installed: put a folder with model.pt and model.yaml into models/, or train one "
+    "(python -m monai.bundle run training …, which writes bundle/models), and start the server again."
+)
+TASK_PROCESS = "monailabel.interfaces.utils.app"  # of MONAI Label, in which trainings and batches run
+GUARD = "monailabel_app.server"
+
+
+class SwinUMambaApp(MONAILabelApp):
+    """Serve every model found, from `models/<name>/` and from what training wrote into the bundle.
+
+    Args:
+        app_dir: folder of `main.py`.
+        studies: folder of images, or URL of a DICOMweb server.
+        conf: settings, see `monailabel_app.settings`.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: Mapping[str, Any]) -> None:
+        _refuse_without_guard()
+        self.settings = AppSettings.from_conf(studies, conf)
+        self.history = History(self.settings.data_dir)
+        self.store = ModelStore(self.settings.model_folders, self.settings.data_dir)
+        self.worklist = Worklist(self.settings.data_dir)
+        self.names = sorted(self.store.installed())
+        if not self.names:
+            logger.warning("%s", NO_MODEL)
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=dict(conf),
+            name="Swin-UMamba for abdominal MRI",
+            description=DISCLAIMER if self.names else NO_MODEL,
+            version=__version__,
+        )
+        self._auto_update_scoring = False
+
+    def init_datastore(self) -> Any:
+        """Return the store of a folder."""
+        if not Path(self.studies).is_dir():
+            raise InputError(f"studies {self.studies!r}: no such folder")
+        reload = server_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD
+        return SafeDatastore(self.studies, self.history, auto_reload=reload)
+
+    def init_infers(self) -> dict[str, SegmentationTask]:
+        """Return a task for each model."""
+        return {name: SegmentationTask(name, self.store, self.settings) for name in self.names}
+
+    def init_trainers(self) -> dict[str, FineTuneTask]:
+        """Return a training for each model."""
+        return {name: FineTuneTask(name, self.store, self.settings) for name in self.names}
+
+    def init_strategies(self) -> dict[str, Any]:
+        """Return the ways to choose the next image."""
+        return {
+            "first": First(self.worklist),
+            "random": RandomImage(self.worklist),
+            "uncertainty": Uncertainty(self.worklist, self.settings.data_dir),
+        }
+
+    def init_batch_infer(self) -> BatchSegmentation:
+        """Return what segments many images."""
+        return BatchSegmentation(self.store, self.settings.data_dir)
+
+    def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Segment an image of the data store, or an uploaded file.
+
+        Raises:
+            UnknownModel: for a model that is not installed.
+            ImageNotFoundException: for an id that the data store does not know.
+            InputError: for an image or option that cannot be used.
+        """
+        options = copy.deepcopy(dict(request))
+        task = self._infers.get(options.get("model"))
+        if task is None:
+            raise UnknownModel(f"unknown model {options.get('model')!r}; there are {', '.join(self.names) or 'none'}")
+        store = datastore or self.datastore()
+        image = str(options.get("image") or "")
+        known = image in set(store.list_images())
+        if known:
+            options["image"] = store.get_image_uri(image)
+            options.setdefault("label", _label_of(store, image) if options.get("slices") else None)
+        elif not (os.path.isabs(image) and os.path.exists(image)):
+            raise ImageNotFoundException(f"Image {image!r} not found")
+        file, result = task(options)
+        tag = options.get("label_tag", "original")
+        if known and options.get("save_label"):
+            about = {"model": task.name, "model_version": result["model_version"], "params": result}
+            store.save_label(image, file, tag, {**about, "label_info": _label_info(result["label_names"])})
+        return {"label": file, "tag": tag, "file": file, "params": result}
+
+    def info(self) -> dict[str, Any]:
+        """Return what clients show; without a model, what to do."""
+        return {**super().info(), "description": DISCLAIMER if self.names else NO_MODEL, "note": DISCLAIMER}
+
+    def on_init_complete(self) -> None:
+        """Load the first network in the background, so that the first person does not wait for it."""
+        super().on_init_complete()
+        if self._server_mode and self._infers:
+            task = next(iter(self._infers.values()))
+            threading.Thread(target=_warm_up, args=(task,), name="warm-up", daemon=True).start()
+
+
+def _refuse_without_guard() -> None:
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if GUARD not in sys.modules and getattr(main, "name", None) != TASK_PROCESS:
+        raise InputError(
+            "this app runs behind its guard only: start it by `python -m monailabel_app --studies FOLDER`, or with "
+            f"`monailabel start_server … --uvicorn_app {GUARD}:app`"
+        )
+
+
+def _label_of(store: Any, image: str) -> str | None:
+    """Return the file of an image's label: the corrected one, or else the automatic one."""
+    return store.get_label_uri(image, "final") or store.get_label_uri(image, "original") or None
+
+
+def _label_info(names: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [{"name": organ, "idx": number} for organ, number in names.items()]
+
+
+def _warm_up(task: SegmentationTask) -> None:
+    try:
+        task.warm_up()
+    except Exception:
+        logger.exception("the network could not be warmed up")

@@ -1,0 +1,228 @@
+"""MONAI Label's data store of a folder, made so that neither a crash nor a careless request loses anything."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from monai.data import MetaTensor
+from monai.transforms import LoadImage
+from monailabel.datastore.local import DataModel, LocalDatastore
+from monailabel.interfaces.datastore import DefaultLabelTag
+from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
+from swin_umamba.errors import InputError
+from swin_umamba.files import replace_file
+from swin_umamba.readers import VolumeReader
+from swin_umamba.transforms import CheckVolumed
+
+from monailabel_app.history import History
+from monailabel_app.infer import find_image
+
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = ("*.nii.gz", "*.nii", "*.nrrd")
+TAGS = (DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value)
+NAME = re.compile(r"\w[\w.\- ]{0,127}")
+GRID_TOLERANCE = 0.01  # mm between the corners of an image and of its label
+
+
+class SafeDatastore(LocalDatastore):
+    """A folder of images and, in `labels/`, their label maps.
+
+    Labels are checked against their image, kept in the history first and then replaced atomically; the list of
+    everything, `datastore_v2.json`, is replaced as a whole, and made anew from the files when it cannot be read.
+
+    Args:
+        folder: of the images.
+        history: keeps what is submitted and tells who changed what.
+        auto_reload: watch the folder for files that come and go.
+    """
+
+    def __init__(self, folder: str | os.PathLike, history: History, auto_reload: bool = True) -> None:
+        self.history = history
+        self._set_aside_broken_list(Path(folder) / "datastore_v2.json")
+        super().__init__(str(folder), extensions=EXTENSIONS, auto_reload=auto_reload)
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Add an image once it could be read.
+
+        Raises:
+            InputError: if the name is no plain one, is taken, or the file is no image.
+        """
+        image_id = image_id or self._to_id(os.path.basename(image_filename))[0]
+        check_name("image", image_id)
+        if image_id in self._datastore.objects:
+            raise InputError(f"image {image_id!r} is there already; choose another name, or delete it first")
+        read_volume(image_filename, "image")
+        added = super().add_image(image_id, image_filename, {**(image_info or {})})
+        self.history.tell("add image", image=added, by=_who(image_info))
+        return added
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image and its labels; the labels stay in the history."""
+        self._existing(image_id)
+        super().remove_image(image_id)
+        self.history.tell("remove image", image=image_id)
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Store a label map; what was there before stays in the history.
+
+        Args:
+            image_id: of the image.
+            label_filename: on the image's grid, whole numbers.
+            label_tag: "final" (by a person) or "original" (by a model).
+            label_info: "label_info" [{"name", "idx"}] says what the values mean; "client_id" who sent it.
+
+        Raises:
+            ImageNotFoundException: if there is no such image.
+            InputError: for another tag, a file that is no label map, or one on another grid.
+        """
+        image = self._existing(image_id)
+        tag = str(getattr(label_tag, "value", label_tag))
+        if tag not in TAGS:
+            raise InputError(f"tag {tag!r}: legal: {', '.join(TAGS)}")
+        info = dict(label_info or {})
+        check_label(label_filename, self.get_image_uri(image_id), info)
+        digest = self.history.keep(image_id, label_filename, {"tag": tag, **info})
+        extension = self._to_id(os.path.basename(label_filename))[1]
+        target = Path(self._datastore.label_path(tag)) / self._filename(image_id, extension)
+        with FileLock(self._lock_file):
+            before = image.labels.get(tag)
+            with replace_file(target) as path:
+                shutil.copyfile(label_filename, path)
+            if before is not None and before.ext != extension:
+                Path(self.get_label_uri(image_id, tag)).unlink(missing_ok=True)  # it is in the history
+            info.update(ts=int(time.time()), name=target.name)
+            image.labels[tag] = DataModel(info=info, ext=extension)
+            self._update_datastore_file(lock=False)
+        about = {"model": info.get("model"), "model_version": info.get("model_version")}
+        self.history.tell("save label", image=image_id, tag=tag, by=_who(info), digest=digest, **about)
+        return image_id
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Remove a label; it stays in the history."""
+        file = self.get_label_uri(label_id, label_tag)
+        if not file:
+            raise LabelNotFoundException(f"Label {label_id!r} with tag {label_tag!r} not found")
+        self.history.keep(label_id, file, {"tag": str(label_tag), **self.get_label_info(label_id, label_tag)})
+        super().remove_label(label_id, label_tag)
+        self.refresh()
+        self.history.tell("remove label", image=label_id, tag=str(label_tag))
+
+    def label_meaning(self, image_id: str, tag: str = DefaultLabelTag.FINAL.value) -> dict[str, Any]:
+        """Return what is known of a label: by its content, or else by the data store's list."""
+        file = self.get_label_uri(image_id, tag)
+        return self.history.info_of(image_id, file) or self.get_label_info(image_id, tag)
+
+    def _existing(self, image_id: str) -> Any:
+        if image_id not in self._datastore.objects:
+            raise ImageNotFoundException(f"Image {image_id!r} not found")
+        return self._datastore.objects[image_id]
+
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        """Replace the list as a whole, so that a reader or a crash never meets half of it."""
+        if lock:
+            with FileLock(self._lock_file):
+                self._update_datastore_file(lock=False)
+            return
+        self._ignore_event_config = True
+        plain = self._datastore.model_dump(exclude={"base_path"})
+        with replace_file(self._datastore_config_path) as path:
+            path.write_text(json.dumps(plain, indent=1, default=str), encoding="utf-8")
+        self._config_ts = os.stat(self._datastore_config_path).st_mtime
+
+    @staticmethod
+    def _set_aside_broken_list(path: Path) -> None:
+        if not path.is_file():
+            return
+        try:
+            json.loads(path.read_text(encoding="utf-8"))["objects"]
+        except (ValueError, KeyError, TypeError):
+            aside = path.with_suffix(f".broken-{int(time.time())}")
+            logger.warning("%s cannot be read; it is kept as %s and made anew from the files", path, aside.name)
+            os.replace(path, aside)
+
+
+def check_name(what: str, name: str) -> str:
+    """Return a name that is plain: no path, nothing hidden.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if not NAME.fullmatch(name) or ".." in name:
+        raise InputError(
+            f"{what} {name!r}: legal: up to 128 letters, digits, spaces, '.', '_', '-', starting with a letter"
+        )
+    return name
+
+
+def read_volume(file: str, what: str) -> MetaTensor:
+    """Read an image and check its geometry and values.
+
+    Raises:
+        InputError: if it is none of ours.
+    """
+    check = CheckVolumed(keys="image")
+    try:
+        volume = LoadImage(reader=VolumeReader(), image_only=True, ensure_channel_first=True)(find_image(file))
+        return check({"image": volume})["image"]
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what}: {Path(file).name} cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def check_label(label_file: str, image_file: str, info: Mapping[str, Any]) -> None:
+    """Check that a label map belongs to an image and that its values are explained.
+
+    Raises:
+        InputError: for another grid, values that are no whole numbers from 0 to 255, or values that "label_info" does
+            not name although it is there.
+    """
+    label = read_volume(label_file, "label")
+    image = LoadImage(reader=VolumeReader(), image_only=True, ensure_channel_first=True)(find_image(image_file))
+    if label.shape != image.shape:
+        raise InputError(f"label: its shape {tuple(label.shape[1:])} is not the image's, {tuple(image.shape[1:])}")
+    corners = np.array(np.meshgrid(*[(0, side) for side in image.shape[1:]])).reshape(3, -1)
+    corners = np.vstack([corners, np.ones(corners.shape[1])])
+    distance = np.abs((label.affine.numpy() - image.affine.numpy()) @ corners)[:3].max()
+    if not distance <= GRID_TOLERANCE:
+        raise InputError(f"label: it lies up to {distance:.3g} mm away from the image; legal: the image's own geometry")
+    values = np.unique(np.asarray(label))
+    if not np.array_equal(values, values.astype(np.uint8)):
+        raise InputError(f"label: values {values[:5].tolist()}…; legal: whole numbers from 0 to 255")
+    names = label_values(info)
+    unknown = sorted(set(values.astype(int).tolist()) - {0} - set(names))
+    if names and unknown:
+        raise InputError(f"label: values {unknown} are not in label_info, which names {sorted(names)}")
+
+
+def label_values(info: Mapping[str, Any]) -> dict[int, str]:
+    """Return what the values of a submitted label mean, {value: name}; empty if the client did not say.
+
+    Raises:
+        InputError: if "label_info" is there and is not a list of {"name", "idx"} with different values.
+    """
+    entries = info.get("label_info")
+    if entries is None:
+        return {}
+    try:
+        names = {int(entry["idx"]): str(entry["name"]) for entry in entries}
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(f'label_info: legal: a list of {{"name": …, "idx": …}}, not {str(entries)[:80]!r}') from error
+    if len(names) != len(entries) or min(names, default=1) < 1:
+        raise InputError(f"label_info: every idx must be there once and be 1 or more, not {sorted(names)}")
+    return names
+
+
+def _who(info: Mapping[str, Any] | None) -> str:
+    return str((info or {}).get("client_id") or (info or {}).get("user") or "unknown")

@@ -1,0 +1,245 @@
+"""The server's own requests: what MONAI Label offers unguarded or not at all."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+from fastapi import APIRouter, BackgroundTasks, Body, File, Form, HTTPException, Query, UploadFile
+from monailabel.endpoints import activelearning, datastore, infer
+from monailabel.interfaces.datastore import DefaultLabelTag
+from monailabel.interfaces.exception import ImageNotFoundException
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.async_tasks.task import AsyncTask
+from monailabel.utils.async_tasks.utils import processes, tasks
+from swin_umamba.errors import InputError
+
+from monailabel_app.checks import (
+    BATCH_OPTIONS,
+    INFER_OPTIONS,
+    TRAIN_OPTIONS,
+    check_model,
+    check_options,
+    check_tag,
+    check_upload,
+    parse_json,
+)
+from monailabel_app.datastore import check_name
+from monailabel_app.worklist import progress_of
+
+router = APIRouter()
+_starting = threading.Lock()
+Options = dict[str, Any] | None
+
+
+@router.post("/infer/{model}", tags=["Infer"], summary="Segment an image of the data store, or an uploaded one")
+def segment(
+    background_tasks: BackgroundTasks,
+    model: str,
+    image: str = "",
+    session_id: str = "",
+    params: str = Form("{}"),
+    file: UploadFile | None = File(None),
+    label: UploadFile | None = File(None),
+    output: infer.ResultType | None = None,
+) -> Any:
+    """Answer with the label map, with data about it, or both, as MONAI Label does."""
+    check_model(model, app_instance()._infers)
+    options = check_options(parse_json("params", params), INFER_OPTIONS)
+    if options.get("label_tag"):
+        check_tag(options["label_tag"])
+    for what, upload in (("file", file), ("label", label)):
+        if upload is not None:
+            check_upload(what, upload)
+    if image:
+        _known_image(image)
+    if session_id and app_instance().sessions().get_session(session_id) is None:
+        raise HTTPException(404, f"Session {session_id[:60]!r} not found")
+    if not (image or session_id or file is not None):
+        raise InputError("image: legal: the id of an image, an uploaded file, or a session_id")
+    text = json.dumps(options)
+    return infer.run_inference(background_tasks, model, image, session_id, text, file, label, output)
+
+
+@router.post("/activelearning/{strategy}", tags=["ActiveLearning"], summary="Next image to work on")
+def next_sample(strategy: str, params: Options = None) -> Any:
+    """Answer with the image that the strategy chose and leased to "client_id", or {} when none is left."""
+    known = app_instance()._strategies
+    if strategy not in known:
+        raise HTTPException(404, f"unknown strategy {strategy[:60]!r}; there are {', '.join(sorted(known))}")
+    who = str((params or {}).get("client_id") or "")
+    return activelearning.sample(strategy, {"client_id": who})
+
+
+@router.put("/datastore/", tags=["Datastore"], include_in_schema=False)
+@router.put("/datastore/image", tags=["Datastore"], summary="Upload an image")
+def add_image(
+    background_tasks: BackgroundTasks,
+    image: str | None = None,
+    params: str = Form("{}"),
+    file: UploadFile = File(...),
+) -> Any:
+    """Add an image that can be read under a new name."""
+    check_upload("file", file)
+    if image is not None:
+        check_name("image", image)
+    info = check_options(parse_json("params", params), ("client_id", "user", "PatientID", "name"))
+    return datastore.add_image(background_tasks, image, json.dumps(info), file)
+
+
+@router.put("/datastore/label", tags=["Datastore"], summary="Submit a label")
+def submit_label(
+    background_tasks: BackgroundTasks,
+    image: str,
+    params: str = Form("{}"),
+    tag: str = DefaultLabelTag.FINAL.value,
+    label: UploadFile = File(...),
+) -> Any:
+    """Keep a label map; it is on the disk when the answer comes."""
+    _known_image(image)
+    check_tag(tag)
+    check_upload("label", label)
+    info = parse_json("params", params)
+    result = datastore.save_label(background_tasks, image, params, tag, label)
+    if tag == DefaultLabelTag.FINAL.value:
+        app_instance().worklist.corrected(image, str(info.get("client_id") or "unknown"))
+    return result
+
+
+@router.get("/train/", tags=["Train"], summary="The present, or the last, training")
+def training_status(all: bool = False, check_if_running: bool = False) -> Any:
+    """Answer with the task; 404 if there is none, or none that runs and only such was asked for."""
+    return _status("train", all, check_if_running)
+
+
+@router.post("/train/{model}", tags=["Train"], summary="Learn from the corrections")
+def start_training(model: str, params: Options = None, run_sync: bool = False, enqueue: bool = False) -> Any:
+    """Start a training in a process of its own; 429 while one runs."""
+    check_model(model, app_instance()._trainers)
+    return _start("train", {"model": model, **check_options(params, TRAIN_OPTIONS)}, run_sync)
+
+
+@router.post("/train/", tags=["Train"], summary="Learn from the corrections, if there is one model")
+def start_only_training(params: Options = None, run_sync: bool = False) -> Any:
+    """Start the training of the only model; OHIF's "Update Model" asks for this."""
+    names = sorted(app_instance()._trainers)
+    if len(names) != 1:
+        raise InputError(f"train: say which model; there are {', '.join(names) or 'none'}")
+    options = (params or {}).get(names[0]) or {
+        key: value for key, value in (params or {}).items() if key in TRAIN_OPTIONS
+    }
+    started = _start("train", {"model": names[0], **check_options(options, TRAIN_OPTIONS)}, run_sync)
+    return {names[0]: {"result": started, "detail": None}}
+
+
+@router.delete("/train/", tags=["Train"], summary="Stop the training")
+def stop_training() -> Any:
+    """Stop the process; what is served stays as it is."""
+    return AsyncTask.stop("train")
+
+
+@router.get("/batch/infer", tags=["Infer"], summary="The present, or the last, batch")
+def batch_status(all: bool = False, check_if_running: bool = False) -> Any:
+    """Answer with the task and, under "progress", how far it is."""
+    status = _status("batch_infer", all, check_if_running)
+    return status if all else {**status, "progress": app_instance()._batch_infer.progress()}
+
+
+@router.post("/batch/infer/{model}", tags=["Infer"], summary="Segment many images")
+def start_batch(model: str, images: str = Query("unlabeled"), params: Options = None, run_sync: bool = False) -> Any:
+    """Start a batch in a process of its own, one image after the other; 429 while one runs."""
+    check_model(model, app_instance()._infers)
+    options = {"images": images, **check_options(params, BATCH_OPTIONS)}
+    app_instance()._batch_infer.images(options, app_instance().datastore())
+    return _start("batch_infer", {"model": model, **options}, run_sync)
+
+
+@router.delete("/batch/infer", tags=["Infer"], summary="Stop the batch")
+def stop_batch() -> Any:
+    """Stop the process; what is done stays, and the next batch goes on from there."""
+    return AsyncTask.stop("batch_infer")
+
+
+@router.get("/versions/{model}", tags=["Versions"], summary="Versions of a model")
+def versions(model: str) -> Any:
+    """Answer with all versions, and which was served when."""
+    store = app_instance().store
+    return {"versions": store.versions(model), "history": store.history(model)}
+
+
+@router.post("/versions/{model}/promote", tags=["Versions"], summary="Serve a version")
+def promote(model: str, version: str, by: str = Body("unknown", embed=True)) -> Any:
+    """Serve a version from the next request on."""
+    return {"served": app_instance().store.promote(model, version, by=by, why="by request").spec.version}
+
+
+@router.post("/versions/{model}/rollback", tags=["Versions"], summary="Serve the version before")
+def rollback(model: str, by: str = Body("unknown", embed=True)) -> Any:
+    """Serve the version again that was served before the present one."""
+    return {"served": app_instance().store.rollback(model, by=by).spec.version}
+
+
+@router.get("/worklist/", tags=["Worklist"], summary="State of every image, and progress by person")
+def worklist() -> Any:
+    """Answer with {"images": {image: state}, "progress"}."""
+    states = _states()
+    return {"images": states, "progress": progress_of(states)}
+
+
+@router.post("/worklist/{image}/skip", tags=["Worklist"], summary="Do not offer an image to someone again")
+def skip(image: str, client_id: str = Body(..., embed=True)) -> Any:
+    """Give an image back."""
+    _known_image(image)
+    app_instance().worklist.skip(image, client_id)
+    return {"image": image}
+
+
+@router.post("/worklist/{image}/review", tags=["Worklist"], summary="Approve an image's label")
+def review(image: str, client_id: str = Body(..., embed=True)) -> Any:
+    """Note who approved the final label; a later correction takes that back."""
+    _known_image(image)
+    if not app_instance().datastore().get_label_uri(image, DefaultLabelTag.FINAL.value):
+        raise InputError(f"review: image {image!r} has no final label yet")
+    app_instance().worklist.reviewed(image, client_id)
+    app_instance().history.tell("review", image=image, by=client_id)
+    return {"image": image}
+
+
+def _known_image(image: str) -> None:
+    if image not in app_instance().datastore()._datastore.objects:
+        raise ImageNotFoundException(f"Image {image[:128]!r} not found")
+
+
+def _states() -> dict[str, dict[str, Any]]:
+    store = app_instance().datastore()
+    objects = dict(store._datastore.objects)
+    final = [image for image, entry in objects.items() if "final" in entry.labels]
+    automatic = [image for image, entry in objects.items() if "original" in entry.labels]
+    return app_instance().worklist.states(final, automatic, objects)
+
+
+def _alive(method: str) -> list[dict[str, Any]]:
+    return [task for task in tasks(method) if task["status"] in ("SUBMITTED", "RUNNING")]
+
+
+def _start(method: str, request: dict[str, Any], run_sync: bool) -> Any:
+    if run_sync:
+        raise InputError("run_sync true: legal: false; it would run inside the server. Poll the status instead")
+    with _starting:  # between the request and its process MONAI Label itself would accept a second one
+        if _alive(method):
+            raise HTTPException(429, f"{method}: one is running already; stop it, or wait for its end")
+        task, detail = AsyncTask.run(method, request=request)
+    if task is None:
+        raise HTTPException(429, detail)
+    return task
+
+
+def _status(method: str, every: bool, check_if_running: bool) -> Any:
+    alive = _alive(method)
+    if check_if_running and alive and not processes(method):
+        return alive[0]
+    status, detail = AsyncTask.status(method, every, check_if_running)
+    if status is None:
+        raise HTTPException(404, detail)
+    return status

@@ -1,0 +1,226 @@
+"""Segmentation of one image on request, by the bundle's own inference config."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import KeepLargestConnectedComponent, LoadImage
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.utils.others.generic import device_list
+from swin_umamba.case_warnings import collect_case_warnings
+from swin_umamba.cases import find_cases
+from swin_umamba.devices import choose_device
+from swin_umamba.errors import InputError
+from swin_umamba.files import make_writable_folder
+from swin_umamba.outputs import DISCLAIMER, organ_volumes
+from swin_umamba.readers import VolumeReader
+
+from monailabel_app.results import check_result_options, parse_slices, replace_slices, slices_in_ras, write_result
+from monailabel_app.settings import AppSettings
+from monailabel_app.versions import ModelStore, Version
+
+logger = logging.getLogger(__name__)
+
+PIPELINES_KEPT = 2  # loaded networks: two devices or two versions that alternate
+DISPLAYED = ("mirror",)  # of the bundle's displayable_configs, those that mean something to a radiologist
+
+
+class SegmentationTask(InferTask):
+    """Segment a volume, or some of its slices, with the served version of a model.
+
+    A request may hold "image" (path of a file, or of a folder with one DICOM series), "device", "mirror",
+    "largest_component", "slices" with "label" (the label map that keeps its other slices), and "result_extension",
+    "result_dtype", "result_compress". One request at a time uses the network; the others wait.
+
+    Args:
+        name: of the model.
+        store: knows its versions.
+        settings: the bundle whose `configs/inference.yaml` is run, the device for requests that name none, and the
+            data directory, in which results lie until they are sent.
+    """
+
+    def __init__(self, name: str, store: ModelStore, settings: AppSettings) -> None:
+        self.name, self.store = name, store
+        self.bundle_root, self.device = settings.bundle_root, settings.device
+        self.folder = make_writable_folder(settings.data_dir / "tmp")
+        spec = store.served(name).spec
+        super().__init__(
+            type=InferType.SEGMENTATION, labels=dict(spec.labels), dimension=3, description=spec.description
+        )
+        self._config = {
+            "device": device_list(),
+            "mirror": False,
+            "largest_component": False,
+            "slices": "",
+        }
+        self._pipelines: OrderedDict[tuple, ConfigParser] = OrderedDict()
+        self._running = threading.Lock()
+
+    def is_valid(self) -> bool:
+        """A model that the store does not find is not offered."""
+        return self.name in self.store.installed()
+
+    def info(self) -> dict[str, Any]:
+        """Return what clients show of the model, with the version that is served now."""
+        version = self.store.served(self.name)
+        scores = {"training": version.spec.training, "scores": version.spec.scores}
+        return {
+            **super().info(),
+            "description": version.spec.description,
+            "version": version.spec.version,
+            "licence": version.spec.licence,
+            "note": DISCLAIMER,
+            **scores,
+        }
+
+    def get_path(self, validate: bool = True) -> str:
+        """Return the file of the served weights."""
+        return str(self.store.served(self.name).folder / "model.pt")
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Segment.
+
+        Returns:
+            Path of a temporary file with the label map, and plain data: "label_names", "volumes" in mL, "warnings",
+            "model", "model_version", "licence", "latencies" in seconds.
+
+        Raises:
+            InputError: for an image or an option that cannot be used.
+        """
+        options = dict(request)
+        extension, dtype, compress = check_result_options(options)
+        times = _Times()
+        messages: list[str] = []
+        version = self.store.served(self.name)
+        with self._running, collect_case_warnings(messages):
+            parser = self._pipeline(version, options)
+            times.lap("model")
+            labels = self._segment(parser, options, times)
+        labels = self._finish(labels, options, version)
+        times.lap("post")
+        file = write_result(labels, self.folder, extension, dtype, compress)
+        times.lap("write")
+        return file, {
+            "label_names": dict(version.spec.labels),
+            "volumes": organ_volumes(labels, version.spec.labels),
+            "warnings": messages,
+            "model": self.name,
+            "model_version": version.spec.version,
+            "licence": version.spec.licence,
+            "note": DISCLAIMER,
+            "latencies": times.seconds,
+        }
+
+    def warm_up(self) -> None:
+        """Load the network and compile the scan before the first person waits for it."""
+        parser = self._pipeline(self.store.served(self.name), {})
+        network = parser.get_parsed_content("network_def")
+        with self._running, torch.no_grad():
+            network(torch.zeros(1, 1, 64, 64, device=next(network.parameters()).device))
+
+    def _segment(self, parser: ConfigParser, options: Mapping[str, Any], times: _Times) -> MetaTensor:
+        preprocessing, postprocessing, inferer, network = (
+            parser.get_parsed_content(key) for key in ("preprocessing", "postprocessing", "inferer", "network_def")
+        )
+        item = preprocessing({"image": find_image(options["image"])})
+        times.lap("load")
+        image = item["image"]
+        part = parse_slices(options.get("slices"), int(image.meta["spatial_shape"][2]))
+        asked = None if part is None else slices_in_ras(part, image)
+        with torch.no_grad():
+            prediction = MetaTensor(torch.zeros(image.shape, dtype=torch.uint8), meta=image.meta)
+            where = asked or slice(None)
+            prediction[..., where] = inferer(image[None, ..., where], network)[0].as_tensor()
+        times.lap("network")
+        labels = postprocessing({"image": image, "pred": prediction})["pred"]
+        return labels if part is None else replace_slices(labels, part, _label_before(options.get("label")))
+
+    def _finish(self, labels: MetaTensor, options: Mapping[str, Any], version: Version) -> MetaTensor:
+        if flag_of(options, "largest_component"):
+            organs = list(version.spec.labels.values())
+            labels = MetaTensor(KeepLargestConnectedComponent(organs, independent=True)(labels))
+        return labels
+
+    def _pipeline(self, version: Version, options: Mapping[str, Any]) -> ConfigParser:
+        device = str(choose_device(device_name(options.get("device") or self.device)))
+        shown = {key: flag_of(options, key) for key in DISPLAYED}
+        key = (version.folder, version.spec.sha256, device, *shown.values())
+        if key not in self._pipelines:
+            parser = ConfigParser()
+            parser.read_config(str(self.bundle_root / "configs" / "inference.yaml"))
+            parser.update(
+                {
+                    "bundle_root": str(self.bundle_root),
+                    "model": str(version.folder),
+                    "device": device,
+                    **{f"displayable_configs#{name}": value for name, value in shown.items()},
+                }
+            )
+            parser.parse()
+            parser.get_parsed_content("network_def")
+            self._pipelines[key] = parser
+            while len(self._pipelines) > PIPELINES_KEPT:
+                self._pipelines.popitem(last=False)
+        self._pipelines.move_to_end(key)
+        return self._pipelines[key]
+
+
+def find_image(image: Any) -> Any:
+    """Return what the bundle's reader takes for one image: a file, or the files of a series.
+
+    Raises:
+        InputError: if a path holds no image or several.
+    """
+    if not isinstance(image, str) or not image:
+        raise InputError(f"image {image!r}: legal: the id of an image in the data store, or an uploaded file")
+    cases = [case for case in find_cases(image) if "image" in case]
+    if len(cases) != 1:
+        raise InputError(f"image: {len(cases)} volumes ({', '.join(case['input'] for case in cases[:3])}); legal: one")
+    return cases[0]["image"]
+
+
+def flag_of(options: Mapping[str, Any], name: str) -> bool:
+    """Return a switch of a request; clients send booleans or their names.
+
+    Raises:
+        InputError: for anything else.
+    """
+    value = options.get(name, False)
+    if isinstance(value, str) and value.lower() in ("true", "false", ""):
+        value = value.lower() == "true"
+    if not isinstance(value, bool):
+        raise InputError(f"{name} {value!r}: legal: true, false")
+    return value
+
+
+def device_name(device: Any) -> str:
+    """Return our name of a device; MONAI Label's clients send the first of a list, or "cuda:0 (name of the card)"."""
+    name = str(device[0] if isinstance(device, list) and device else device)
+    return name.split(" ")[0].lower().removeprefix("nvidia:") or "auto"
+
+
+def _label_before(label: Any) -> MetaTensor | None:
+    if not label:
+        return None
+    return MetaTensor(LoadImage(reader=VolumeReader(), image_only=True, ensure_channel_first=True)(label))
+
+
+class _Times:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = round(now - self._last, 3)
+        self._last = now

@@ -1,0 +1,174 @@
+"""Who may send requests, from where, and how much: a wrapper around the whole server."""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+import ipaddress
+import json
+import os
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from swin_umamba.errors import InputError
+
+TOKEN_VARIABLE, TOKEN_FILE_VARIABLE = "SWIN_UMAMBA_TOKEN", "SWIN_UMAMBA_TOKEN_FILE"
+ORIGINS_VARIABLE, UPLOAD_VARIABLE = "SWIN_UMAMBA_CORS_ORIGINS", "SWIN_UMAMBA_UPLOAD_LIMIT_MB"
+COOKIE = "swin_umamba_token"
+OPEN_PATHS = ("/healthz", "/auth/", "/auth", "/auth/token", "/login")
+SHORTEST_TOKEN = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What the guard lets through.
+
+    Args:
+        token: that every request must carry, as a bearer token or in the cookie of the login page; None lets requests
+            of this machine through without one, and no others.
+        origins: of web pages, besides the server's own, that may use it, such as "https://viewer.example.org".
+        upload_limit: largest body of a request in bytes.
+    """
+
+    token: str | None = None
+    origins: tuple[str, ...] = ()
+    upload_limit: int = 2 * 2**30
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Rules:
+        """Read the rules that the command line, or a service unit, has put into the environment.
+
+        Raises:
+            InputError: for a token file that is missing or holds none, a token that is too short, or an illegal limit.
+        """
+        token = environment.get(TOKEN_VARIABLE, "").strip()
+        file = environment.get(TOKEN_FILE_VARIABLE, "")
+        if file and not token:
+            try:
+                token = Path(file).expanduser().read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"token file {file!r} cannot be read: {error}") from error
+            if not token:
+                raise InputError(
+                    f"token file {file!r} is empty; legal: a line with {SHORTEST_TOKEN} or more characters"
+                )
+        if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
+            raise InputError(f"token: legal: {SHORTEST_TOKEN} or more printable ASCII characters without spaces")
+        limit = environment.get(UPLOAD_VARIABLE, "2048")
+        if not limit.isdecimal() or int(limit) < 1:
+            raise InputError(f"{UPLOAD_VARIABLE} {limit!r}: legal: a whole number of MiB, 1 or more")
+        origins = tuple(
+            part.strip().rstrip("/") for part in environment.get(ORIGINS_VARIABLE, "").split(",") if part.strip()
+        )
+        for origin in origins:
+            if urlsplit(origin).scheme not in ("http", "https") or not urlsplit(origin).netloc:
+                raise InputError(f"{ORIGINS_VARIABLE} {origin!r}: legal: such as https://viewer.example.org")
+        return cls(token=token or None, origins=origins, upload_limit=int(limit) * 2**20)
+
+    def accepts(self, token: str | None) -> bool:
+        """Compare a token in constant time."""
+        return self.token is not None and hmac.compare_digest((token or "").encode(), self.token.encode())
+
+
+class Guard:
+    """ASGI middleware: origin, token, size, in this order, before anything of the server runs.
+
+    Args:
+        app: to guard.
+        rules: to apply.
+    """
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self.app, self.rules = app, rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or pass on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            await _answer(send, *refusal)
+            return
+        await self._limited(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
+        origin = headers.get("origin")
+        if origin and origin != "null" and not self._own(origin, headers) and origin not in self.rules.origins:
+            return 403, f"web pages of {origin[:100]} may not use this server; the administrator can allow that origin"
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self.rules.upload_limit:
+            return 413, f"the request is larger than {self.rules.upload_limit // 2**20} MiB"
+        if scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
+            return None
+        if self.rules.token is None:
+            if is_loopback((scope.get("client") or ("", 0))[0]):
+                return None
+            return 403, "this server has no token, so it answers its own machine only; start it with a token file"
+        if self.rules.accepts(token_of(headers)):
+            return None
+        return 401, "a bearer token is needed: header 'Authorization: Bearer …', or log in at /login"
+
+    @staticmethod
+    def _own(origin: str, headers: Mapping[str, str]) -> bool:
+        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+
+    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and cut it off when a body without a declared length grows too large."""
+        taken, answered = 0, False
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self.rules.upload_limit:
+                raise _TooLarge
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal answered
+            answered = answered or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        except _TooLarge:
+            if not answered:
+                await _answer(send, 413, f"the request is larger than {self.rules.upload_limit // 2**20} MiB")
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def token_of(headers: Mapping[str, str]) -> str | None:
+    """Return the token of a request: of the Authorization header, or of the login page's cookie."""
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and value:
+        return value.strip()
+    try:
+        cookies: Any = SimpleCookie(headers.get("cookie", ""))
+    except CookieError:
+        return None
+    return cookies[COOKIE].value if COOKIE in cookies else None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host.split("%")[0]).is_loopback
+    except ValueError:
+        return host in ("localhost", "testclient")
+
+
+async def _answer(send: Send, status: int, detail: str) -> None:
+    headers = [(b"content-type", b"application/json")]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})

@@ -1,0 +1,229 @@
+"""The guarded server: MONAI Label's requests that are safe, ours in place of those that are not, nothing else.
+
+`uvicorn monailabel_app.server:app` after `MONAI_LABEL_APP_DIR` and `MONAI_LABEL_STUDIES` are set, which
+`python -m monailabel_app` does.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import monailabel.endpoints
+from fastapi import FastAPI, Form, HTTPException, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.routing import APIRoute
+from monailabel.config import settings
+from monailabel.endpoints import datastore, info, model, proxy, session
+from monailabel.endpoints.user.auth import DEFAULT_USER
+from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
+from monailabel.interfaces.utils.app import app_instance
+from starlette.middleware.cors import CORSMiddleware
+from swin_umamba.errors import InputError, input_error_of
+
+from monailabel_app import endpoints
+from monailabel_app.checks import check_tag, parse_json
+from monailabel_app.monitoring import RequestLog, metrics, request_id
+from monailabel_app.security import COOKIE, Guard, Rules
+from monailabel_app.versions import UnknownModel
+
+logger = logging.getLogger(__name__)
+
+OHIF = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
+KEPT = {  # of MONAI Label's own requests; what is missing here does not exist
+    "GET": (
+        *("/info/", "/model/info/{model}", "/session/{session_id}", "/datastore/", "/datastore/image"),
+        *("/datastore/image/info", "/datastore/label", "/datastore/label/info"),
+    ),
+    "PUT": ("/session/",),
+    "DELETE": ("/session/{session_id}", "/datastore/", "/datastore/image", "/datastore/label"),
+    "HEAD": ("/datastore/image", "/datastore/label"),
+}
+LOGIN_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Log in</title>
+<body style="font: 1rem sans-serif; margin: 4rem auto; max-width: 24rem"><h1>Swin-UMamba server</h1>
+<form method="post" action="/login"><label>Token<br><input name="token" type="password" autofocus
+ autocomplete="current-password" style="width: 100%"></label><p><button>Log in</button></form>{message}</body></html>"""
+
+
+def create_app(rules: Rules | None = None) -> Any:
+    """Return the ASGI application.
+
+    Args:
+        rules: of the guard; None reads them from the environment.
+    """
+    rules = rules or Rules.from_environment()
+    api = FastAPI(title="Swin-UMamba for MONAI Label", docs_url=None, redoc_url=None, lifespan=_lifespan)
+    api.include_router(endpoints.router)
+    _add_stock_routes(api)
+    _add_own_routes(api, rules)
+    for kind, status in (
+        (UnknownModel, 404), (ImageNotFoundException, 404), (LabelNotFoundException, 404),
+        (MONAILabelException, 400), (InputError, 400),
+    ):  # fmt: skip
+        api.add_exception_handler(kind, functools.partial(_refuse, status=status))
+    api.add_exception_handler(Exception, _fail)
+    guarded: Any = Guard(api, rules)
+    if rules.origins:
+        guarded = CORSMiddleware(
+            guarded, allow_origins=rules.origins, allow_credentials=True, allow_methods=["*"], allow_headers=["*"]
+        )
+    return RequestLog(guarded)
+
+
+@asynccontextmanager
+async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+    instance = await anyio.to_thread.run_sync(app_instance)
+    instance.server_mode(True)
+    instance.on_init_complete()
+    yield
+
+
+def _add_stock_routes(api: FastAPI) -> None:
+    for module in (info, model, session, datastore):
+        for route in module.router.routes:
+            if not isinstance(route, APIRoute):
+                continue
+            methods = sorted(method for method in route.methods or () if route.path in KEPT.get(method, ()))
+            if methods:
+                api.add_api_route(
+                    route.path, off_the_loop(route.endpoint), methods=methods, summary=route.summary, tags=route.tags
+                )
+    for route in proxy.router.routes:  # asynchronous for real; reads only
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
+            api.add_api_route(route.path, _dicom_only(route.endpoint), methods=["GET"], include_in_schema=False)
+
+
+def off_the_loop(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Return one of MONAI Label's handlers as a plain function, which the server runs in a thread.
+
+    Its handlers are coroutines that never wait, so each would stop all others for as long as it works. The "user"
+    that they ask for is filled in: who may do what is the guard's business.
+    """
+
+    @functools.wraps(endpoint)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        _check_values(kwargs)
+        coroutine = endpoint(*args, **kwargs, **({"user": DEFAULT_USER} if takes_user else {}))
+        try:
+            coroutine.send(None)
+        except StopIteration as done:
+            return done.value
+        coroutine.close()
+        raise RuntimeError(f"{endpoint.__name__} waits for something; it cannot run in a thread")
+
+    signature = inspect.signature(endpoint, eval_str=True)
+    takes_user = "user" in signature.parameters
+    kept = [parameter for name, parameter in signature.parameters.items() if name != "user"]
+    run.__signature__ = signature.replace(parameters=kept, return_annotation=Any)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in kept}
+    del run.__wrapped__
+    return run
+
+
+def _check_values(values: dict[str, Any]) -> None:
+    """Refuse ids that the data store does not know, and illegal tags, before a path is made of them."""
+    objects = None
+    for name in ("image", "label", "id"):
+        value = values.get(name)
+        if isinstance(value, str):
+            objects = app_instance().datastore()._datastore.objects if objects is None else objects
+            if value not in objects:
+                raise ImageNotFoundException(f"Image {value[:128]!r} not found")
+    if isinstance(values.get("tag"), str):
+        check_tag(values["tag"])
+    if values.get("uncompress"):
+        raise InputError("uncompress true: legal: false; send the files themselves")
+    if isinstance(values.get("info"), str):
+        parse_json("info", values["info"])
+    for file in values.get("files") or []:
+        name = file.filename or ""
+        if not name or name in (".", "..") or any(part in name for part in ("/", "\\", "\0")):
+            raise InputError(f"files: name {name[:60]!r}: legal: a plain file name")
+
+
+def _dicom_only(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    async def run(request: Request, path: str) -> Any:
+        if not settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")):
+            raise HTTPException(404, "this server's images are files of a folder, it has no DICOMweb")
+        return await endpoint(request, path, DEFAULT_USER)
+
+    run.__name__ = endpoint.__name__
+    return run
+
+
+def _add_own_routes(api: FastAPI, rules: Rules) -> None:
+    @api.get("/healthz", tags=["Server"], summary="Whether the server is up, and with which models")
+    def healthz() -> Any:
+        instance = app_instance()
+        served = {name: instance.store.served(name).spec.version for name in instance.names}
+        return {"status": "ok", "version": instance.version, "models": served}
+
+    api.get("/metrics", tags=["Server"], summary="For Prometheus")(metrics)
+
+    @api.get("/auth/", tags=["Server"], summary="Whether a token is needed; 3D Slicer asks this first")
+    def auth() -> Any:
+        if rules.token is None:
+            raise HTTPException(404, "no token is needed")
+        return {"enabled": True, "client_id": "swin_umamba", "realm": "swin_umamba"}
+
+    @api.post("/auth/token", tags=["Server"], summary="3D Slicer's log-in: any user name, the token as password")
+    def token(password: str = Form(...), username: str = Form("")) -> Any:
+        if not rules.accepts(password):
+            raise HTTPException(401, "wrong token")
+        return {"access_token": rules.token, "token_type": "bearer"}
+
+    @api.get("/auth/token/valid", tags=["Server"], summary="Whether the token of this request is right")
+    def valid() -> Any:
+        return {"username": "user"}
+
+    @api.get("/login", include_in_schema=False)
+    def login_page() -> Any:
+        return HTMLResponse(LOGIN_PAGE.format(message=""))
+
+    @api.post("/login", include_in_schema=False)
+    def login(request: Request, token: str = Form("")) -> Any:
+        if not rules.accepts(token):
+            return HTMLResponse(LOGIN_PAGE.format(message="<p>That is not the token."), status_code=401)
+        answer = RedirectResponse("/ohif/", status_code=303)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
+        return answer
+
+    @api.get("/", include_in_schema=False)
+    def start() -> Any:
+        return RedirectResponse("/ohif/")
+
+    @api.get("/ohif/{path:path}", include_in_schema=False)
+    def ohif(path: str) -> Any:
+        file = (OHIF / path).resolve() if "\0" not in path else OHIF
+        inside = file.is_relative_to(OHIF.resolve()) and file.is_file()
+        return FileResponse(file if inside else OHIF / "index.html")
+
+    @api.put("/model/{model}", include_in_schema=False)
+    @api.delete("/model/{model}", include_in_schema=False)
+    @api.post("/reload", include_in_schema=False)
+    def switched_off() -> Any:
+        raise HTTPException(403, "switched off: put models into a folder of the server, and choose by /versions")
+
+
+def _refuse(request: Request, error: Exception, status: int) -> JSONResponse:
+    message = getattr(error, "msg", None) or str(error)
+    return JSONResponse({"detail": " ".join(str(message).split())}, status_code=status)
+
+
+def _fail(request: Request, error: Exception) -> JSONResponse:
+    cause = input_error_of(error)
+    if cause is not None:
+        return _refuse(request, cause, 400)
+    logger.error("unexpected error", exc_info=error)
+    detail = f"internal error; the server's log has it under request id {request_id.get()}"
+    return JSONResponse({"detail": detail}, status_code=500)
+
+
+app = create_app()

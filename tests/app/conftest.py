@@ -1,0 +1,22 @@
+"""What the tests of the app share."""
+
+from __future__ import annotations
+
+import pytest
+from helpers_bundle import write_model
+from helpers_server import serve, write_studies
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder with one untrained model of two organs."""
+    folder = tmp_path_factory.mktemp("models")
+    write_model(folder / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, models):
+    """A server that tests read from; tests that change things start their own."""
+    with serve(write_studies(tmp_path_factory.mktemp("shared") / "studies", 3), models) as running:
+        yield running

@@ -1,0 +1,95 @@
+"""A real server process on a folder of small images, and a client as 3D Slicer uses it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from helpers_bundle import AFFINE, ROOT, volume
+from helpers_imaging import write_nifti
+
+STARTED = 120  # seconds
+
+
+@dataclass
+class Server:
+    """A running server."""
+
+    url: str
+    studies: Path
+    data_dir: Path
+    process: subprocess.Popen
+    log: Path
+
+    def get(self, path: str, **kwargs) -> requests.Response:
+        """Send GET."""
+        return requests.get(self.url + path, timeout=60, **kwargs)
+
+    def wait_for_training(self, seconds: float = 240) -> dict:
+        """Return the last training's task when it has ended."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            task = self.get("/train/").json()
+            if task["status"] not in ("SUBMITTED", "RUNNING"):
+                return task
+            time.sleep(0.5)
+        raise TimeoutError(f"training has not ended: {task}")
+
+
+def write_studies(folder: Path, count: int) -> Path:
+    """Write images of two organs, without labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        write_nifti(folder / f"case_{number}.nii.gz", volume(seed=100 + number)[0], AFFINE)
+    return folder
+
+
+@contextmanager
+def serve(
+    studies: Path, models: Path, *arguments: str, data_dir: Path | None = None, **environment
+) -> Iterator[Server]:
+    """Start the documented command and stop it at the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data_dir = data_dir or studies / ".swin_umamba"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log = data_dir / f"process_{port}.log"
+    command = [sys.executable, "-m", "monailabel_app", "--studies", str(studies), "--models", str(models)]
+    command += ["--data-dir", str(data_dir), "--port", str(port), "--device", "cpu", *arguments]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "bundle")])
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "PYTHONPATH": paths, **environment}
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=data_dir)
+    server = Server(f"http://127.0.0.1:{port}", studies, data_dir, process, log)
+    try:
+        _wait(server)
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(server: Server) -> None:
+    end = time.monotonic() + STARTED
+    while time.monotonic() < end:
+        if server.process.poll() is not None:
+            raise RuntimeError(f"the server has ended: {server.log.read_text()[-3000:]}")
+        try:
+            if server.get("/healthz").status_code == 200:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.2)
+    raise TimeoutError(server.log.read_text()[-3000:])
