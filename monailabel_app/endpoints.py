@@ -15,6 +15,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import processes, tasks
 from swin_umamba.errors import InputError
 
+from monailabel_app import train
 from monailabel_app.checks import (
     BATCH_OPTIONS,
     INFER_OPTIONS,
@@ -117,7 +118,7 @@ def training_status(all: bool = False, check_if_running: bool = False) -> Any:
 def start_training(model: str, params: Options = None, run_sync: bool = False, enqueue: bool = False) -> Any:
     """Start a training in a process of its own; 429 while one runs."""
     check_model(model, app_instance()._trainers)
-    return _start("train", {"model": model, **check_options(params, TRAIN_OPTIONS)}, run_sync)
+    return _start("train", {"model": model, **_train_options(params)}, run_sync)
 
 
 @router.post("/train/", tags=["Train"], summary="Learn from the corrections, if there is one model")
@@ -129,7 +130,7 @@ def start_only_training(params: Options = None, run_sync: bool = False) -> Any:
     options = (params or {}).get(names[0]) or {
         key: value for key, value in (params or {}).items() if key in TRAIN_OPTIONS
     }
-    started = _start("train", {"model": names[0], **check_options(options, TRAIN_OPTIONS)}, run_sync)
+    started = _start("train", {"model": names[0], **_train_options(options)}, run_sync)
     return {names[0]: {"result": started, "detail": None}}
 
 
@@ -204,6 +205,13 @@ def review(image: str, client_id: str = Body(..., embed=True)) -> Any:
     app_instance().worklist.reviewed(image, client_id)
     app_instance().history.tell("review", image=image, by=client_id)
     return {"image": image}
+
+
+def _train_options(params: Options) -> dict[str, Any]:
+    """Return the options of a training, looked at before a process is started for them."""
+    options = check_options(params, TRAIN_OPTIONS)
+    train.check_options(options)
+    return options
 
 
 def _known_image(image: str) -> None:
