@@ -1,4 +1,4 @@
-"""What our results say of themselves: who made them, from which images, and which earlier results they take the place of.
+"""What our results say of themselves: who made them, from which images, and which earlier results they supersede.
 
 The standard gives a segmentation no "predecessor". A result that supersedes others therefore
 
@@ -32,7 +32,7 @@ MANUFACTURER = "Swin-UMamba for MONAI"
 DISCLAIMER = "for research, not for clinical use"
 ALGORITHM_TYPES = ("AUTOMATIC", "SEMIAUTOMATIC")
 LONG_STRING, SHORT_STRING = 64, 16  # characters of DICOM's LO and SH
-NUMBERS = {SegmentationStorage: 90, RTStructureSetStorage: 91}  # last digits of our series' numbers
+NUMBERS: dict[str, int] = {SegmentationStorage: 90, RTStructureSetStorage: 91}  # last digits of our series' numbers
 LARGEST_NUMBER = 2**31 - 1
 UTF8 = "ISO_IR 192"
 

@@ -1,8 +1,8 @@
 """DICOM Segmentation objects (SEG): writing a label map as one, and reading one back on the grid of its images.
 
-**A segment's number is the label's id.** Every organ of the model is described as a segment, in every file; one that was
-not found has no frames. So an absent organ never shifts another one's number, and the numbers run from 1 without gaps,
-as the standard asks of binary segmentations (PS3.3 C.8.20.2.4) and highdicom and dcmqi insist on.
+**A segment's number is the label's id.** Every organ of the model is described as a segment, in every file; one that
+was not found has no frames. So an absent organ never shifts another one's number, and the numbers run from 1 without
+gaps, as the standard asks of binary segmentations (PS3.3 C.8.20.2.4) and highdicom insists on.
 
 **An empty label map** is a result and no error: all organs are described, and each has one frame without a pixel on the
 first slice, because a multi-frame image must have frames.
@@ -37,7 +37,16 @@ from swin_umamba.dicom.provenance import (
     record_earlier,
     text,
 )
-from swin_umamba.dicom.source import SAME_GRID, Series, Source, on_grid, read_dataset, read_source, with_affine
+from swin_umamba.dicom.source import (
+    SAME_GRID,
+    Series,
+    Source,
+    check_ids,
+    on_grid,
+    read_dataset,
+    read_source,
+    with_affine,
+)
 from swin_umamba.errors import InputError
 from swin_umamba.files import replace_file
 from swin_umamba.models import ModelSpec
@@ -78,13 +87,10 @@ def write_segmentation(
     """
     source = read_source(source_series)
     voxels = on_grid(label_map, affine, source)
-    unknown = sorted(set(np.unique(voxels).tolist()) - {0, *spec.labels.values()})
-    if unknown:
-        raise InputError(f"label map holds the ids {unknown}; legal: 0 to {len(spec.labels)}, those of {spec.name}")
+    check_ids(voxels, spec.labels)
     headers = prepare_headers(source)
     description = describe_series(spec, series_description)
     place = place_of(SegmentationStorage, source, spec, description, supersedes)
-    about = equipment(spec)
     frames, positions = _frames(voxels, source, headers)
     with warnings.catch_warnings():  # highdicom remarks upon names without a caret, which are legal
         warnings.filterwarnings("ignore", message="The string .* is unlikely to represent the intended person name")
@@ -98,17 +104,18 @@ def write_segmentation(
             series_number=place.series_number,
             sop_instance_uid=generate_uid(),
             instance_number=place.instance_number,
-            manufacturer=about["Manufacturer"],
-            manufacturer_model_name=about["ManufacturerModelName"],
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name="",
             software_versions="",
-            device_serial_number=about["DeviceSerialNumber"],
+            device_serial_number="",
             content_label="SEGMENTATION",
             content_description=text(f"{spec.name} {spec.version}: {DISCLAIMER}"),
             content_creator_name=text(reviewer) if reviewer else None,
             series_description=description,
             omit_empty_frames=bool(frames.any()),
         )
-    dataset.SoftwareVersions = about["SoftwareVersions"]
+    for keyword, value in equipment(spec).items():
+        setattr(dataset, keyword, value)
     dataset.SpecificCharacterSet = UTF8
     record_earlier(dataset, supersedes)
     with replace_file(path) as temporary:
@@ -168,7 +175,7 @@ def _frames(voxels: np.ndarray, source: Source, headers: Sequence[Dataset]) -> t
     return planes[:1], [position]
 
 
-def _descriptions(spec: ModelSpec, algorithm_type: str) -> list[Dataset]:
+def _descriptions(spec: ModelSpec, algorithm_type: str) -> list[highdicom.seg.SegmentDescription]:
     """Return what is said of each organ, in the order of the ids."""
     described = []
     for organ, number in sorted(spec.labels.items(), key=lambda item: item[1]):

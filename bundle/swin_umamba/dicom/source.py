@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,17 @@ def on_grid(label_map: MetaTensor | np.ndarray, affine: np.ndarray | None, sourc
     if not np.array_equal(whole, turned):
         raise InputError("label map holds values that are no label ids; legal: whole numbers from 0 to 255")
     return whole
+
+
+def check_ids(voxels: np.ndarray, labels: Mapping[str, int]) -> None:
+    """Check that a label map holds the ids of organs and no others.
+
+    Raises:
+        InputError: naming those that are unknown.
+    """
+    unknown = sorted(set(np.unique(voxels).tolist()) - {0, *labels.values()})
+    if unknown:
+        raise InputError(f"label map holds the ids {unknown}; legal: 0 and those of the model, 1 to {len(labels)}")
 
 
 def with_affine(voxels: np.ndarray, source: Source) -> MetaTensor:
