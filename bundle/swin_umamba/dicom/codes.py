@@ -6,12 +6,14 @@ The codes are those of DICOM PS3.16 (CID 7150 for the category, CID 4 and CID 71
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from pydicom.sr.coding import Code
 from skimage.color import rgb2lab
 
 from swin_umamba.data.labels import organ_colour, organ_name
+from swin_umamba.errors import InputError
 
 ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")  # SNOMED CT's own name: Body structure
 ORGAN = Code("113343008", "SCT", "Organ")  # of an organ that has no code in `ORGAN_CODES`
@@ -64,18 +66,32 @@ def organ_code(organ: str) -> OrganCode:
     return ORGAN_CODES.get(organ_name(organ), OrganCode(ORGAN))
 
 
-def organ_of(segment_type: Code, laterality: Code | None) -> str | None:
-    """Return our name of the organ with these codes, None when there is none.
-
-    Args:
-        segment_type: code of the property type; the meaning is not looked at.
-        laterality: code of the side.
-    """
-    wanted = (segment_type.value, laterality.value if laterality else None)
+def organ_of(type_value: str, side_value: str | None) -> str | None:
+    """Return our name of the organ with these SNOMED CT code values of its type and its side, None if there is none."""
+    wanted = (type_value, side_value)
     for organ, code in ORGAN_CODES.items():
         if wanted == (code.type.value, code.laterality.value if code.laterality else None):
             return organ
     return None
+
+
+def label_of(what: str, names: Iterable[str | None], labels: Mapping[str, int]) -> int:
+    """Return the id of the first of several names that labels know, in any spelling.
+
+    Args:
+        what: the thing that has these names, for the message.
+        names: of one organ; None is passed over.
+        labels: organ -> id.
+
+    Raises:
+        InputError: if none is known.
+    """
+    ids = {organ_name(organ): number for organ, number in labels.items()}
+    spelled = [name for name in names if name]
+    for name in spelled:
+        if organ_name(name) in ids:
+            return ids[organ_name(name)]
+    raise InputError(f"{what} is called {' or '.join(map(repr, spelled))}; legal: {', '.join(labels)}")
 
 
 def cielab_color(organ: str) -> list[int]:

@@ -118,7 +118,7 @@ def place_of(kind: str, source: Source, spec: ModelSpec, description: str, earli
             )
     number = max((int(dataset.get("InstanceNumber") or 0) for dataset in earlier), default=0) + 1
     if earlier:
-        latest = max(earlier, key=_age)
+        latest = latest_of(earlier)
         same = {**equipment(spec), "SeriesDescription": description}
         if all(_plain(latest.get(keyword)) == value for keyword, value in same.items()):
             return Place(str(latest.SeriesInstanceUID), int(latest.SeriesNumber), number)
@@ -145,6 +145,11 @@ def record_earlier(dataset: Dataset, earlier: Sequence[Dataset]) -> None:
         listed = Dataset()
         listed.SeriesInstanceUID, listed.ReferencedInstanceSequence = uid, items
         dataset.ReferencedSeriesSequence.append(listed)
+
+
+def latest_of(datasets: Iterable[Dataset]) -> Dataset:
+    """Return the result that was made last."""
+    return max(datasets, key=_age)
 
 
 def reference_to(dataset: Dataset) -> Dataset:

@@ -19,12 +19,10 @@ import highdicom
 import numpy as np
 from monai.data import MetaTensor
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
 from pydicom.uid import SegmentationStorage, generate_uid
 
 from swin_umamba.case_warnings import warn_of_case
-from swin_umamba.data.labels import organ_name
-from swin_umamba.dicom.codes import ARTIFICIAL_INTELLIGENCE, cielab_color, organ_code, organ_of
+from swin_umamba.dicom.codes import ARTIFICIAL_INTELLIGENCE, cielab_color, label_of, organ_code, organ_of
 from swin_umamba.dicom.prepare import prepare_headers
 from swin_umamba.dicom.provenance import (
     DISCLAIMER,
@@ -201,22 +199,11 @@ def _descriptions(spec: ModelSpec, algorithm_type: str) -> list[highdicom.seg.Se
 def _label_id(segment: Dataset, labels: Mapping[str, int] | None) -> int:
     if labels is None:
         return int(segment.SegmentNumber)
-    named = {organ_name(organ): number for organ, number in labels.items()}
     kind = (segment.get("SegmentedPropertyTypeCodeSequence") or [Dataset()])[0]
-    side = (kind.get("SegmentedPropertyTypeModifierCodeSequence") or [None])[0] or (
-        segment.get("SegmentedPropertyTypeModifierCodeSequence") or [None]
-    )[0]
-    coded = organ_of(_code(kind), _code(side) if side is not None else None)
-    for name in (organ_name(str(segment.get("SegmentLabel", ""))), coded):
-        if name in named:
-            return named[name]
-    raise InputError(
-        f"segment {segment.SegmentNumber} is called {segment.get('SegmentLabel')!r}; legal: {', '.join(labels)}"
-    )
-
-
-def _code(item: Dataset) -> Code:
-    return Code(str(item.get("CodeValue", "")), str(item.get("CodingSchemeDesignator", "")), "")
+    sides = [item.get("SegmentedPropertyTypeModifierCodeSequence") for item in (kind, segment)]  # old files: the latter
+    side = next((str(found[0].CodeValue) for found in sides if found), None)
+    names = (str(segment.get("SegmentLabel") or ""), organ_of(str(kind.get("CodeValue")), side))
+    return label_of(f"segment {segment.SegmentNumber}", names, labels)
 
 
 def _of_frame(dataset: Dataset, group: Dataset, keyword: str) -> Dataset:

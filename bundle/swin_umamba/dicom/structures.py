@@ -20,8 +20,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from swin_umamba.case_warnings import warn_of_case
-from swin_umamba.data.labels import organ_colour, organ_name
-from swin_umamba.dicom.codes import organ_code
+from swin_umamba.data.labels import organ_colour
+from swin_umamba.dicom.codes import label_of, organ_code
 from swin_umamba.dicom.contours import Ring, contours_of, fill, ring_at
 from swin_umamba.dicom.prepare import prepare_headers
 from swin_umamba.dicom.provenance import (
@@ -31,6 +31,7 @@ from swin_umamba.dicom.provenance import (
     check_algorithm_type,
     describe_series,
     equipment,
+    latest_of,
     place_of,
     reference_to,
     text,
@@ -115,7 +116,7 @@ def write_structures(
     dataset.PositionReferenceIndicator = headers[0].get("PositionReferenceIndicator") or ""
     _describe_set(dataset, spec, headers)
     if supersedes:
-        dataset.PredecessorStructureSetSequence = [reference_to(supersedes[-1])]
+        dataset.PredecessorStructureSetSequence = [reference_to(latest_of(supersedes))]
     dataset.StructureSetROISequence = [
         _region(organ, number, headers[0].FrameOfReferenceUID, algorithm_type, spec) for organ, number in found.items()
     ]
@@ -157,7 +158,7 @@ def read_structures(
     overlaps = 0
     for region in dataset.get("ROIContourSequence") or []:
         number = int(region.ReferencedROINumber)
-        label = _label_id(names[number], number, labels)
+        label = number if labels is None else label_of(f"region {number}", [names[number]], labels)
         for index, rings in _rings_by_slice(region.get("ContourSequence") or [], source).items():
             mask = fill(rings, (rows, columns)).T  # (row, column) -> (column, row)
             overlaps += int(np.count_nonzero(voxels[:, :, index][mask]))
@@ -241,12 +242,3 @@ def _rings_by_slice(contours: Iterable[Dataset], source: Source) -> dict[int, li
             raise InputError(f"a contour lies in no slice of DICOM series {source.name}; legal: planar, on its slices")
         found.setdefault(int(slices[0]), []).append(ring_at(exact[:, :2]))
     return found
-
-
-def _label_id(name: str, number: int, labels: Mapping[str, int] | None) -> int:
-    if labels is None:
-        return number
-    named = {organ_name(organ): value for organ, value in labels.items()}
-    if organ_name(name) not in named:
-        raise InputError(f"region {number} is called {name!r}; legal: {', '.join(labels)}")
-    return named[organ_name(name)]
