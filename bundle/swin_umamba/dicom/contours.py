@@ -13,6 +13,7 @@ import numpy as np
 from skimage.draw import polygon
 from skimage.measure import find_contours, points_in_poly
 
+CLEARANCE = 0.1  # pixels between a channel and the centers of pixels
 Ring = np.ndarray  # (N, 2) of (column, row); the last point is joined to the first one
 
 
@@ -26,7 +27,9 @@ def contours_of(mask: np.ndarray) -> list[Ring]:
     Args:
         mask: (row, column), true inside.
     """
-    rings = [ring[:-1, ::-1] - 1 for ring in find_contours(np.pad(mask, 1).astype(np.uint8), 0.5)]  # closed -> open
+    rings = [
+        _with_middles(ring[:-1, ::-1] - 1) for ring in find_contours(np.pad(mask, 1).astype(np.uint8), 0.5)
+    ]  # closed -> open
     areas = [signed_area(ring) for ring in rings]
     if not rings:
         return []
@@ -62,10 +65,30 @@ def signed_area(ring: Ring) -> float:
 
 
 def _with_hole(outer: Ring, hole: Ring) -> Ring:
-    """Return one ring that runs around the outer one, over to the hole, around it, and back the same way."""
+    """Return one ring that runs around the outer one, over to the hole, around it, and back the same way.
+
+    The channel is the shortest one that no center of a pixel is near: programs differ in what they take a point on a
+    line for.
+    """
     distances = ((outer[:, None] - hole[None]) ** 2).sum(-1)  # (outer, hole)
-    a, b = np.unravel_index(int(distances.argmin()), distances.shape)
+    ways = (np.unravel_index(way, distances.shape) for way in np.argsort(distances, axis=None))
+    a, b = next((a, b) for a, b in ways if _distance_to_centers(outer[a], hole[b]) > CLEARANCE)
     return np.concatenate([outer[: a + 1], hole[b:], hole[: b + 1], outer[a:]])
+
+
+def _with_middles(ring: Ring) -> Ring:
+    """Return a ring with a point more in the middle of each of its sides."""
+    middles = (ring + np.roll(ring, -1, axis=0)) / 2
+    return np.stack([ring, middles], axis=1).reshape(-1, 2)
+
+
+def _distance_to_centers(start: np.ndarray, end: np.ndarray) -> float:
+    """Return how near a straight line gets to any center of a pixel."""
+    low, high = np.floor(np.minimum(start, end)), np.ceil(np.maximum(start, end))
+    centers = np.stack(np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(low, high, strict=True))), -1).reshape(-1, 2)
+    way = end - start
+    part = np.clip((centers - start) @ way / max(way @ way, 1e-12), 0, 1)
+    return float(np.linalg.norm(start + part[:, None] * way - centers, axis=1).min())
 
 
 def _without_needless_points(ring: Ring) -> Ring:

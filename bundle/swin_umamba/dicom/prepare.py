@@ -7,6 +7,7 @@ import re
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
+from pydicom.valuerep import DSfloat
 
 from swin_umamba.case_warnings import warn_of_case
 from swin_umamba.dicom.provenance import UTF8
@@ -68,9 +69,12 @@ def _prepare(header: Dataset, source: Source, frame_of_reference: UID) -> Datase
 
 
 def _set_measures(item: Dataset, source: Source) -> None:
-    spacing = float(f"{np.linalg.norm(source.stack.affine[:3, 2]):.10g}")
-    item.SpacingBetweenSlices = spacing
-    item.SliceThickness = item.get("SliceThickness") or spacing
+    """Set the spacing between slices as measured, and write all measures with the 16 characters that are legal."""
+    item.SpacingBetweenSlices = float(np.linalg.norm(source.stack.affine[:3, 2]))
+    item.SliceThickness = item.get("SliceThickness") or item.SpacingBetweenSlices
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        setattr(item, keyword, DSfloat(float(item.get(keyword)), auto_format=True))
+    item.PixelSpacing = [DSfloat(float(side), auto_format=True) for side in item.PixelSpacing]
 
 
 def _shared_groups(header: Dataset, source: Source) -> Dataset:
