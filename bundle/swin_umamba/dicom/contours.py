@@ -27,9 +27,8 @@ def contours_of(mask: np.ndarray) -> list[Ring]:
     Args:
         mask: (row, column), true inside.
     """
-    rings = [
-        _with_middles(ring[:-1, ::-1] - 1) for ring in find_contours(np.pad(mask, 1).astype(np.uint8), 0.5)
-    ]  # closed -> open
+    found = find_contours(np.pad(mask, 1).astype(np.uint8), 0.5)  # each closed, of (row, column)
+    rings = [_with_middles(ring[:-1, ::-1] - 1) for ring in found]
     areas = [signed_area(ring) for ring in rings]
     if not rings:
         return []
