@@ -28,6 +28,7 @@ from swin_umamba.dicom.provenance import (
     DISCLAIMER,
     SHORT_STRING,
     UTF8,
+    Place,
     check_algorithm_type,
     describe_series,
     equipment,
@@ -96,25 +97,7 @@ def write_structures(
     found = {organ: number for organ, number in spec.labels.items() if (voxels == number).any()} or spec.labels
     description = describe_series(spec, series_description)
     place = place_of(RTStructureSetStorage, source, spec, description, supersedes)
-    dataset = SOPClass(
-        study_instance_uid=headers[0].StudyInstanceUID,
-        series_instance_uid=place.series_uid,
-        series_number=place.series_number,
-        sop_instance_uid=generate_uid(),
-        sop_class_uid=RTStructureSetStorage,
-        instance_number=place.instance_number,
-        modality="RTSTRUCT",
-        series_description=description,
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-    )
-    dataset.copy_patient_and_study_information(headers[0])
-    dataset.SpecificCharacterSet = UTF8
-    for keyword, value in equipment(spec).items():
-        setattr(dataset, keyword, value)
-    dataset.OperatorsName = text(reviewer) if reviewer else ""
-    dataset.FrameOfReferenceUID = headers[0].FrameOfReferenceUID
-    dataset.PositionReferenceIndicator = headers[0].get("PositionReferenceIndicator") or ""
-    _describe_set(dataset, spec, headers)
+    dataset = _new_set(spec, headers, place, description, text(reviewer) if reviewer else "")
     if supersedes:
         dataset.PredecessorStructureSetSequence = [reference_to(latest_of(supersedes))]
     dataset.StructureSetROISequence = [
@@ -168,7 +151,26 @@ def read_structures(
     return with_affine(voxels, source)
 
 
-def _describe_set(dataset: Dataset, spec: ModelSpec, headers: Sequence[Dataset]) -> None:
+def _new_set(spec: ModelSpec, headers: Sequence[Dataset], place: Place, description: str, operator: str) -> Dataset:
+    """Return a structure set of a patient, a study and images, without regions."""
+    dataset = SOPClass(
+        study_instance_uid=headers[0].StudyInstanceUID,
+        series_instance_uid=place.series_uid,
+        series_number=place.series_number,
+        sop_instance_uid=generate_uid(),
+        sop_class_uid=RTStructureSetStorage,
+        instance_number=place.instance_number,
+        modality="RTSTRUCT",
+        series_description=description,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    dataset.copy_patient_and_study_information(headers[0])
+    dataset.SpecificCharacterSet = UTF8
+    for keyword, value in equipment(spec).items():
+        setattr(dataset, keyword, value)
+    dataset.OperatorsName = operator
+    dataset.FrameOfReferenceUID = headers[0].FrameOfReferenceUID
+    dataset.PositionReferenceIndicator = headers[0].get("PositionReferenceIndicator") or ""
     now = datetime.datetime.now()
     dataset.StructureSetLabel = text(spec.name, SHORT_STRING)
     dataset.StructureSetName = text(spec.name)
@@ -183,6 +185,7 @@ def _describe_set(dataset: Dataset, spec: ModelSpec, headers: Sequence[Dataset])
     frame.FrameOfReferenceUID = headers[0].FrameOfReferenceUID
     frame.RTReferencedStudySequence = [study]
     dataset.ReferencedFrameOfReferenceSequence = [frame]
+    return dataset
 
 
 def _region(organ: str, number: int, frame_of_reference: str, algorithm_type: str, spec: ModelSpec) -> Dataset:
