@@ -135,7 +135,7 @@ def test_description_is_the_user_s_and_the_content_still_says_for_research(tmp_p
     spec = ModelSpec(name="m" * 64, network=NETWORK, labels=LABELS)
     named = write_segmentation(labels, files, spec, tmp_path / "a.dcm", affine=affine, series_description="a\\b" * 30)
     assert named.SeriesDescription == ("a b" * 30)[:64]
-    assert named.ContentDescription == "m" * 64
+    assert named.ContentDescription == "m" * 28 + ": for research, not for clinical use"
     plain = write_segmentation(labels, files, spec, tmp_path / "a.dcm", affine=affine)
     assert plain.SeriesDescription == "m" * 28 + ": for research, not for clinical use"
 
@@ -183,6 +183,7 @@ def test_multi_frame_source_is_referenced_by_frame(tmp_path: Path, order: str, e
 ODD = {
     "nothing": {keyword: None for keyword in COMPLETE},
     "illegal": {"PatientSex": "U", "PatientBirthDate": "ANON", "StudyTime": "25", "StudyDate": "2024.1.1"},
+    "lossy": {"LossyImageCompression": "01"},  # without its ratio and method
     "characters": {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jürgen"},
 }
 
@@ -200,6 +201,7 @@ def test_incomplete_and_illegal_headers_give_a_legal_file(tmp_path: Path, odd: s
     found = pydicom.dcmread(tmp_path / "a.dcm")
     assert str(found.PatientName) == ODD[odd].get("PatientName", PATIENT)
     assert found.FrameOfReferenceUID
+    assert found.LossyImageCompression == ("01" if odd == "lossy" else "00")
     same(read_segmentation(found, files), labels, affine)
     assert [line for line in complaints(tmp_path / "a.dcm") if line.startswith("Error")] == []
 

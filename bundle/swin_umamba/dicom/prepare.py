@@ -59,6 +59,8 @@ def _prepare(header: Dataset, source: Source, frame_of_reference: UID) -> Datase
         value = prepared.get(keyword)
         if value is None or not re.fullmatch(LEGAL.get(keyword, "(?s).*"), str(value)):
             setattr(prepared, keyword, "")
+    if not (prepared.get("LossyImageCompressionRatio") and prepared.get("LossyImageCompressionMethod")):
+        prepared.pop("LossyImageCompression", None)  # highdicom wants all three or none
     prepared.FrameOfReferenceUID = frame_of_reference
     if int(header.get("NumberOfFrames") or 1) == 1 and "PerFrameFunctionalGroupsSequence" not in header:
         prepared.pop("NumberOfFrames", None)

@@ -130,7 +130,12 @@ def describe_series(spec: ModelSpec, description: str | None) -> str:
     """Return what a series is called: what the user says, or the model's name and that it is for research only."""
     if description is not None:
         return text(description)
-    return f"{text(spec.name, LONG_STRING - len(DISCLAIMER) - 2)}: {DISCLAIMER}"
+    return _for_research(spec.name)
+
+
+def describe_content(spec: ModelSpec) -> str:
+    """Return what a result is called: the model's name and version, and that it is for research only."""
+    return _for_research(f"{spec.name} {spec.version}")
 
 
 def record_earlier(dataset: Dataset, earlier: Sequence[Dataset]) -> None:
@@ -183,3 +188,7 @@ def _age(dataset: Dataset) -> tuple[str, str, int]:
 
 def _plain(value: object) -> object:
     return value if isinstance(value, str) or value is None else [str(part) for part in value]  # type: ignore[attr-defined]
+
+
+def _for_research(name: str) -> str:
+    return f"{text(name, LONG_STRING - len(DISCLAIMER) - 2)}: {DISCLAIMER}"

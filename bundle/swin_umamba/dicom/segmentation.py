@@ -25,10 +25,10 @@ from swin_umamba.case_warnings import warn_of_case
 from swin_umamba.dicom.codes import ARTIFICIAL_INTELLIGENCE, cielab_color, label_of, organ_code, organ_of
 from swin_umamba.dicom.prepare import prepare_headers
 from swin_umamba.dicom.provenance import (
-    DISCLAIMER,
     MANUFACTURER,
     UTF8,
     check_algorithm_type,
+    describe_content,
     describe_series,
     equipment,
     place_of,
@@ -60,7 +60,7 @@ def write_segmentation(
     algorithm_type: str = "AUTOMATIC",
     reviewer: str | None = None,
     series_description: str | None = None,
-    supersedes: Sequence[Dataset] = (),
+    supersedes: Sequence[Dataset] | None = None,
 ) -> Dataset:
     """Write a label map as a binary DICOM SEG, atomically.
 
@@ -88,7 +88,7 @@ def write_segmentation(
     check_ids(voxels, spec.labels)
     headers = prepare_headers(source)
     description = describe_series(spec, series_description)
-    place = place_of(SegmentationStorage, source, spec, description, supersedes)
+    place = place_of(SegmentationStorage, source, spec, description, supersedes or [])
     frames, positions = _frames(voxels, source, headers)
     with warnings.catch_warnings():  # highdicom remarks upon names without a caret, which are legal
         warnings.filterwarnings("ignore", message="The string .* is unlikely to represent the intended person name")
@@ -107,7 +107,7 @@ def write_segmentation(
             software_versions="",
             device_serial_number="",
             content_label="SEGMENTATION",
-            content_description=text(f"{spec.name} {spec.version}: {DISCLAIMER}"),
+            content_description=describe_content(spec),
             content_creator_name=text(reviewer) if reviewer else None,
             series_description=description,
             omit_empty_frames=bool(frames.any()),
@@ -115,7 +115,9 @@ def write_segmentation(
     for keyword, value in equipment(spec).items():
         setattr(dataset, keyword, value)
     dataset.SpecificCharacterSet = UTF8
-    record_earlier(dataset, supersedes)
+    if source.first.get("LossyImageCompression") == "01":
+        dataset.LossyImageCompression = "01"
+    record_earlier(dataset, supersedes or [])
     with replace_file(path) as temporary:
         dataset.save_as(temporary, write_like_original=False)
     return dataset

@@ -25,11 +25,11 @@ from swin_umamba.dicom.codes import label_of, organ_code
 from swin_umamba.dicom.contours import Ring, contours_of, fill, ring_at
 from swin_umamba.dicom.prepare import prepare_headers
 from swin_umamba.dicom.provenance import (
-    DISCLAIMER,
     SHORT_STRING,
     UTF8,
     Place,
     check_algorithm_type,
+    describe_content,
     describe_series,
     equipment,
     latest_of,
@@ -66,7 +66,7 @@ def write_structures(
     algorithm_type: str = "AUTOMATIC",
     reviewer: str | None = None,
     series_description: str | None = None,
-    supersedes: Sequence[Dataset] = (),
+    supersedes: Sequence[Dataset] | None = None,
 ) -> Dataset:
     """Write a label map as a DICOM RTSTRUCT, atomically.
 
@@ -96,7 +96,7 @@ def write_structures(
     headers = prepare_headers(source)
     found = {organ: number for organ, number in spec.labels.items() if (voxels == number).any()} or spec.labels
     description = describe_series(spec, series_description)
-    place = place_of(RTStructureSetStorage, source, spec, description, supersedes)
+    place = place_of(RTStructureSetStorage, source, spec, description, supersedes or [])
     dataset = _new_set(spec, headers, place, description, text(reviewer) if reviewer else "")
     if supersedes:
         dataset.PredecessorStructureSetSequence = [reference_to(latest_of(supersedes))]
@@ -174,7 +174,7 @@ def _new_set(spec: ModelSpec, headers: Sequence[Dataset], place: Place, descript
     now = datetime.datetime.now()
     dataset.StructureSetLabel = text(spec.name, SHORT_STRING)
     dataset.StructureSetName = text(spec.name)
-    dataset.StructureSetDescription = f"{text(spec.name)} {spec.version}: {DISCLAIMER}"
+    dataset.StructureSetDescription = describe_content(spec)
     dataset.StructureSetDate, dataset.StructureSetTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
     dataset.ApprovalStatus = "UNAPPROVED"
     series, study, frame = Dataset(), Dataset(), Dataset()
