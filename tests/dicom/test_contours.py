@@ -63,6 +63,16 @@ def test_hole_is_a_keyhole_and_an_island_in_it_a_part() -> None:
     np.testing.assert_array_equal(filled_by_matplotlib([outer, island], mask.shape), mask)
 
 
+def test_hole_belongs_to_the_innermost_part_around_it() -> None:
+    mask = np.zeros((30, 30), bool)
+    mask[2:28, 2:28] = True
+    mask[6:24, 6:24] = False
+    mask[9:21, 9:21] = True  # an island
+    mask[13:17, 13:17] = False  # with a hole of its own
+    areas = sorted(abs(signed_area(ring)) for ring in contours_of(mask))
+    assert areas == pytest.approx([12 * 12 - 4 * 4, 26 * 26 - 18 * 18])
+
+
 @pytest.mark.parametrize("seed", range(1, 20, 2))
 def test_another_program_fills_the_same_pixels(seed: int) -> None:
     mask = random_mask(seed)
