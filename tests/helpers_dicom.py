@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
+import pytest
+from monai.data import MetaTensor
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 MR_IMAGE, ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
 PATIENT = "DOE^JANE"
+COMPLETE = {  # what a scanner writes into every file, and anonymizers leave out
+    "FrameOfReferenceUID": "1.2.826.0.1.3680043.8.498.1234",
+    "PositionReferenceIndicator": "",
+    "StudyDate": "20240229",
+    "StudyTime": "101112",
+    "StudyID": "7",
+    "StudyDescription": "Abdomen",
+    "AccessionNumber": "A1",
+    "ReferringPhysicianName": "",
+    "PatientBirthDate": "19700101",
+    "PatientSex": "F",
+    "SeriesNumber": 5,
+}
+STACKS = {  # axis codes of columns, rows and slices as the files are numbered, and a turn in degrees
+    "axial ascending": ("LPS", 0.0),
+    "axial descending": ("LPI", 0.0),
+    "coronal": ("LIP", 0.0),
+    "sagittal": ("PIL", 0.0),
+    "oblique": ("LPS", 17.0),
+    "oblique coronal": ("LIA", 12.0),
+}
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -57,13 +83,15 @@ def write_series(
     return files
 
 
-def write_multiframe(path: Path, voxels: np.ndarray, affine: np.ndarray, order: list[int], slope: float = 1.0) -> Path:
+def write_multiframe(
+    path: Path, voxels: np.ndarray, affine: np.ndarray, order: list[int], slope: float = 1.0, **tags: Any
+) -> Path:
     """Write a volume (column, row, slice) as one enhanced MR image whose frames are its slices in `order`."""
     lps = RAS_TO_LPS @ affine
-    header = _header(ENHANCED_MR, generate_uid(), generate_uid(), {"NumberOfFrames": len(order)})
+    header = _header(ENHANCED_MR, generate_uid(), generate_uid(), {"NumberOfFrames": len(order), **tags})
     shared, measures, direction, rescale = Dataset(), Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing = [np.linalg.norm(lps[:3, 1]), np.linalg.norm(lps[:3, 0])]
-    measures.SliceThickness = np.linalg.norm(lps[:3, 2])
+    measures.PixelSpacing = _decimal([np.linalg.norm(lps[:3, 1]), np.linalg.norm(lps[:3, 0])])
+    measures.SliceThickness = np.linalg.norm(lps[:3, 2])  # with more characters than are legal, as some devices write
     direction.ImageOrientationPatient = _cosines(lps)
     rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = slope, 0.0, "US"
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [direction]
@@ -80,6 +108,20 @@ def write_multiframe(path: Path, voxels: np.ndarray, affine: np.ndarray, order: 
     path.parent.mkdir(parents=True, exist_ok=True)
     header.save_as(path, write_like_original=False)
     return path
+
+
+def complaints(path: Path) -> list[str]:
+    """Return what dicom3tools' dciodvfy finds wrong with a file; skip the test where there is none."""
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy of dicom3tools is not installed")
+    run = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    return [line for line in run.stderr.splitlines() if line.startswith(("Error", "Warning"))]
+
+
+def in_ras(label_map: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return the voxels (X, Y, Z) of a label map (1, ...) in RAS, and their affine."""
+    image = nib.as_closest_canonical(nib.Nifti1Image(label_map.numpy()[0], label_map.affine.numpy()))
+    return np.ascontiguousarray(image.dataobj), image.affine
 
 
 def _header(kind: str, study: str, uid: str, tags: dict[str, Any]) -> FileDataset:

@@ -61,7 +61,13 @@ def painted_in(
 
     `spacing` is that of the RAS axes, so that every orientation shows the same body.
     """
-    axcodes, degrees = ORIENTATIONS[orientation]
+    return painted_as(*ORIENTATIONS[orientation], spacing)
+
+
+def painted_as(
+    axcodes: str, degrees: float = 0.0, spacing: tuple[float, float, float] = (1.5, 1.25, 4.0)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a painted label map whose axes point to `axcodes`, turned by `degrees`, and its affine."""
     canonical = painted_volume()
     transform = nib.orientations.ornt_transform(
         nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axcodes)

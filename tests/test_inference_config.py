@@ -21,6 +21,8 @@ from helpers_imaging import ORIENTATIONS, PAINTED, painted_in, ramp, threshold_n
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.transforms import Compose, LoadImaged
 from swin_umamba.data.labels import LABEL_TABLES
+from swin_umamba.dicom.segmentation import read_segmentation
+from swin_umamba.dicom.structures import read_structures
 from swin_umamba.errors import InputError, input_error_of
 from swin_umamba.models import ModelSpec, build_described_network, save_model
 
@@ -31,7 +33,8 @@ METADATA = json.loads((ROOT / "bundle" / "configs" / "metadata.json").read_text(
 
 def painting_model(labels: np.ndarray) -> SimpleNamespace:
     """Return what `load_model` would for a network that reads the label map back from `ramp(labels)`."""
-    spec = SimpleNamespace(labels=PAINTED, spacing=None, roi_size=(32, 32), name="painter", version="1.0.0")
+    network = {"name": "swin_umamba_tiny"}
+    spec = ModelSpec(name="painter", version="1.0.0", network=network, labels=PAINTED, roi_size=(32, 32))
     return SimpleNamespace(network=threshold_network(labels).eval(), spec=spec)
 
 
@@ -74,6 +77,51 @@ def test_nrrd_and_dicom_are_segmented_at_the_same_place(tmp_path: Path, orientat
         written = nib.as_closest_canonical(nib.load(tmp_path / "out" / case["output"]))
         np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(expected.dataobj))
         np.testing.assert_allclose(written.affine, expected.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "SPR", "oblique coronal"])
+def test_dicom_results_lie_where_the_nifti_result_lies(tmp_path: Path, orientation: str) -> None:
+    labels, affine = painted_in(orientation)
+    files = write_series(tmp_path / "in" / PATIENT, ramp(labels).astype(float), affine)
+    cases = infer(tmp_path / "in", tmp_path / "out", labels, output_format="nifti,dicom_seg,rtstruct", picture=False)
+    case = cases[0]["case"]
+    names = {"nifti": f"{case}_seg.nii.gz", "dicom_seg": f"{case}_seg.dcm", "rtstruct": f"{case}_rtstruct.dcm"}
+    assert cases[0]["outputs"] == names
+    assert cases[0]["output"] == names["nifti"]
+    expected = nib.as_closest_canonical(nib.load(tmp_path / "out" / names["nifti"]))
+    assert np.count_nonzero(expected.dataobj) == np.count_nonzero(labels)
+    for read, name in ((read_segmentation, "dicom_seg"), (read_structures, "rtstruct")):
+        found = read(tmp_path / "out" / names[name], files)
+        image = nib.as_closest_canonical(nib.Nifti1Image(found.numpy()[0], found.affine.numpy()))
+        np.testing.assert_array_equal(np.asarray(image.dataobj), np.asarray(expected.dataobj))
+        np.testing.assert_allclose(image.affine, expected.affine, atol=1e-4)
+
+
+def test_only_the_formats_that_are_named_are_written(tmp_path: Path) -> None:
+    labels, affine = painted_in("LPS")
+    write_series(tmp_path / "in", ramp(labels).astype(float), affine)
+    (case,) = infer(tmp_path / "in", tmp_path / "out", labels, output_format="dicom_seg")
+    expected = {f"{case['case']}_seg.dcm", f"{case['case']}_overlay.png", "report.json", "volumes.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == expected
+    assert case["output"] == f"{case['case']}_seg.dcm"
+    (case,) = infer(tmp_path / "in", tmp_path / "out2", labels, picture=False)
+    assert {path.name for path in (tmp_path / "out2").iterdir()} == {case["output"], "report.json", "volumes.csv"}
+    assert case["output"] == f"{case['case']}_seg.nii.gz"
+
+
+def test_file_that_is_no_series_has_no_dicom_result_and_the_series_beside_it_has(tmp_path: Path) -> None:
+    labels, affine = painted_in("LPS")
+    write_nifti(tmp_path / "in" / "a.nii.gz", ramp(labels), affine)
+    write_series(tmp_path / "in" / "series", ramp(labels).astype(float), affine)
+    with pytest.raises(InputError, match="1 of 2 cases failed: a: output_format dicom_seg needs a DICOM series and a"):
+        infer(tmp_path / "in", tmp_path / "out", labels, output_format="dicom_seg", picture=False)
+    cases = {c["status"]: c for c in json.loads((tmp_path / "out" / "report.json").read_text())["cases"]}
+    assert set(cases) == {"ok", "failed"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        cases["ok"]["output"],
+        "report.json",
+        "volumes.csv",
+    }
 
 
 def test_resampled_label_map_keeps_grid_sides_and_sizes(tmp_path: Path) -> None:
@@ -214,12 +262,14 @@ def test_metadata_pin_the_packages_of_the_requirements() -> None:
 BAD_CALLS = [
     (["--dataset_dir", "/nowhere"], "error: dataset_dir '/nowhere' does not exist; legal: a folder, or a file"),
     (["--device", "cuda:99"], "error: device 'cuda:99' is not in this machine; legal here: auto, cpu"),
+    (["--output_format", "dicom"], "error: output_format is 'dicom'; legal: one or several of nifti, dicom_seg"),
+    (["--output_format", "dicom_seg"], "error: 1 of 1 cases failed: a: output_format dicom_seg needs a DICOM series"),
     (["--model", "/nowhere/model"], "error: model '/nowhere/model' has no model.yaml"),
 ]
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(("arguments", "message"), BAD_CALLS, ids=["dataset_dir", "device", "model"])
+@pytest.mark.parametrize(("arguments", "message"), BAD_CALLS, ids=["dataset_dir", "device", "format", "nifti", "model"])
 def test_command_answers_bad_input_with_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     labels, affine = painted_in("LPS")
     write_nifti(tmp_path / "in" / "a.nii.gz", ramp(labels), affine)

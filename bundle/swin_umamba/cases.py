@@ -7,11 +7,12 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from swin_umamba.errors import InputError
+from swin_umamba.formats import NIFTI, formats_of_series, no_series
 from swin_umamba.readers import LEGAL_IMAGES, suffix_of
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ NAMES_SHOWN = 5  # of ignored files in a log line
 Case = dict[str, Any]
 
 
-def find_cases(path: str | os.PathLike) -> list[Case]:
+def find_cases(path: str | os.PathLike, output_format: str | Sequence[str] = NIFTI) -> list[Case]:
     """Find the images to segment.
 
     In a folder, with those inside it: every NIfTI, NRRD and MetaImage file but hidden ones and those that are called
@@ -47,6 +48,8 @@ def find_cases(path: str | os.PathLike) -> list[Case]:
     Args:
         path: an image file, a file of a DICOM series (that slice alone, or all frames of a multi-frame file), or a
             folder.
+        output_format: of the results, see `swin_umamba.formats`; with one that needs a DICOM series, a case that is
+            none has "failure", the reason, instead of its image.
 
     Returns:
         For each case, in a fixed order: "case" (its unique name), "input" (what to call the input in a report) and
@@ -57,6 +60,7 @@ def find_cases(path: str | os.PathLike) -> list[Case]:
     Raises:
         InputError: if there is no such path, it cannot be read, or there is no image.
     """
+    needed = formats_of_series(output_format)
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"dataset_dir {str(path)!r} does not exist; legal: a folder, or a file: {LEGAL_IMAGES}")
@@ -69,7 +73,13 @@ def find_cases(path: str | os.PathLike) -> list[Case]:
     if not any("image" in case for case in cases):
         skipped = "".join(f"; {case['input']} was skipped: {case['skipped']}" for case in cases[:NAMES_SHOWN])
         raise InputError(f"no image in dataset_dir {str(path)!r}{skipped}; legal: {LEGAL_IMAGES}")
-    return _with_unique_names(cases)
+    return [_refused_without_series(case, needed) for case in _with_unique_names(cases)]
+
+
+def _refused_without_series(case: Case, formats: Sequence[str]) -> Case:
+    if not formats or isinstance(case.get("image", ()), tuple):
+        return case
+    return {"case": case["case"], "input": case["input"], "failure": no_series(formats, case["input"])}
 
 
 def _cases_of_folder(folder: Path) -> list[Case]:

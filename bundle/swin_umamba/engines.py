@@ -30,7 +30,7 @@ class CaseDataset(Dataset):
     the latter.
 
     Args:
-        data: items of `swin_umamba.cases.find_cases` or of a data list.
+        data: items of `swin_umamba.cases.find_cases` or of a data list; one with "skipped" or "failure" stays so.
         transform: loads and prepares an item.
     """
 
@@ -41,8 +41,9 @@ class CaseDataset(Dataset):
         item, start = self.data[index], time.perf_counter()
         messages: list[str] = []
         record = {"case": case_name(item), "input": str(item.get("input") or case_name(item))}
-        if "skipped" in item:
-            return {**record, "skipped": item["skipped"]}
+        for verdict in ("skipped", "failure"):
+            if verdict in item:
+                return {**record, verdict: item[verdict]}
         try:
             with collect_case_warnings(messages):
                 loaded = super()._transform(index)

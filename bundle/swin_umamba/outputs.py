@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 
 from swin_umamba import __version__
-from swin_umamba.engines import CaseEvaluator
+from swin_umamba.engines import CaseEvaluator, case_name
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
+from swin_umamba.formats import DICOM_SEG, NIFTI, OUTPUT_FORMATS, no_series, output_formats
+from swin_umamba.models import ModelSpec
 from swin_umamba.pictures import draw_case
 from swin_umamba.readers import NIFTI_SUFFIXES, suffix_of
 from swin_umamba.transforms import file_name
@@ -33,21 +36,39 @@ DISCLAIMER = "For research; not for clinical use."
 
 
 class CaseWriter:
-    """Write a case's label map, `<case>_seg.nii.gz`, and a picture of it, `<case>_overlay.png`, each atomically.
+    """Write a case's label map in the formats that are asked for, and a picture of it, `<case>_overlay.png`.
+
+    The files are `<case>_seg.nii.gz`, `<case>_seg.dcm` (DICOM SEG) and `<case>_rtstruct.dcm`; all of them are written,
+    or none when one fails.
 
     Args:
         output_dir: folder for the files; made when it is missing.
         labels: organ -> id.
         picture: draw the picture too.
+        output_format: one or several of `swin_umamba.formats.OUTPUT_FORMATS`; what is not named is not written.
+        spec: of the model, for DICOM.
+        cases: where the files of each DICOM series are, as `swin_umamba.cases.find_cases` tells.
 
     Raises:
-        InputError: if the folder cannot be written to.
+        InputError: if the folder cannot be written to, or a format is unknown.
     """
 
-    def __init__(self, *, output_dir: str | os.PathLike, labels: Mapping[str, int], picture: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        output_dir: str | os.PathLike,
+        labels: Mapping[str, int],
+        picture: bool = True,
+        output_format: str | Sequence[str] = NIFTI,
+        spec: ModelSpec | None = None,
+        cases: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        self.formats = output_formats(output_format)
         self.output_dir = make_writable_folder(output_dir)
         self.labels = dict(labels)
         self.picture = picture
+        self.spec = spec
+        self.series = {case_name(c): c["image"] for c in cases if isinstance(c.get("image"), tuple)}
 
     def __call__(self, case: str, image: MetaTensor, labels: MetaTensor) -> dict[str, Any]:
         """Write one case.
@@ -58,19 +79,40 @@ class CaseWriter:
             labels: label map (1, X, Y, Z) on the grid of the file that it was made from.
 
         Returns:
-            For the report: "output" and "overlay" (file names) and "volumes" {organ: {"ml", "voxels"}}.
+            For the report: "output" (file name of the first format), "outputs" {format: file name}, "overlay" (file
+            name) if there is one, and "volumes" {organ: {"ml", "voxels"}}.
+
+        Raises:
+            InputError: if a format needs a DICOM series and the case is none.
         """
-        written = {"output": f"{case}_seg.nii.gz", "overlay": f"{case}_overlay.png"}
+        files = {name: f"{case}{OUTPUT_FORMATS[name]}" for name in self.formats}
+        written: dict[str, Any] = {"output": files[self.formats[0]], "outputs": files}
         volumes = organ_volumes(labels, self.labels)
-        if not self.picture:
-            save_label_map(self.output_dir / written["output"], labels)
-            return {"output": written["output"], "volumes": volumes}
-        to_ras = Orientation("RAS", labels=None)
-        with replace_file(self.output_dir / written["overlay"]) as path:  # both files, or none when one fails
-            ras_image, ras_labels = MetaTensor(to_ras(image)), MetaTensor(to_ras(labels))
-            draw_case(case, ras_image, ras_labels, self.labels, volumes).savefig(path, dpi=PICTURE_DPI)
-            save_label_map(self.output_dir / written["output"], labels)
+        with contextlib.ExitStack() as together:
+            paths = {name: together.enter_context(replace_file(self.output_dir / files[name])) for name in files}
+            for name, path in paths.items():
+                self._save(name, path, case, labels)
+            if self.picture:
+                written["overlay"] = f"{case}_overlay.png"
+                path = together.enter_context(replace_file(self.output_dir / written["overlay"]))
+                to_ras = Orientation("RAS", labels=None)
+                ras_image, ras_labels = MetaTensor(to_ras(image)), MetaTensor(to_ras(labels))
+                draw_case(case, ras_image, ras_labels, self.labels, volumes).savefig(path, dpi=PICTURE_DPI)
         return {**written, "volumes": volumes}
+
+    def _save(self, name: str, path: Path, case: str, labels: MetaTensor) -> None:
+        if name == NIFTI:
+            save_label_map(path, labels)
+            return
+        from swin_umamba.dicom.segmentation import write_segmentation  # highdicom takes long to import
+        from swin_umamba.dicom.structures import write_structures
+
+        if case not in self.series:
+            raise InputError(no_series([name], case))
+        if self.spec is None:
+            raise InputError(f"output_format {name} needs the model's description; legal: a spec")
+        write = write_segmentation if name == DICOM_SEG else write_structures
+        write(labels, self.series[case], self.spec, path)
 
 
 def save_label_map(path: str | os.PathLike, labels: MetaTensor) -> None:

@@ -1,1 +1,1 @@
-"""DICOM: image series in."""
+"""DICOM: image series in; segmentations and structure sets out, and in again."""

@@ -71,8 +71,13 @@ def read_header(file: str | Path) -> Any | None:
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS)
     except (pydicom.errors.InvalidDicomError, OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
+    return header if is_image(header) else None
+
+
+def is_image(header: Any) -> bool:
+    """Tell whether a header is that of an image in shades of grey, which a segmentation or a structure set is not."""
     grey = "Rows" in header and int(header.get("SamplesPerPixel") or 1) == 1
-    return header if grey and "SeriesInstanceUID" in header and header.get("Modality") not in NOT_IMAGES else None
+    return grey and "SeriesInstanceUID" in header and header.get("Modality") not in NOT_IMAGES
 
 
 def series_name(header: Any) -> str:
