@@ -13,18 +13,17 @@ Two sets of rules for the corner cases:
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics import compute_surface_dice
 from monai.utils import convert_to_numpy
 from nibabel.orientations import io_orientation
 from scipy.ndimage import find_objects
 
 from swin_umamba.errors import InputError
+from swin_umamba.surfaces import surface_dice
 
 RULES = ("standard", "paper")
 METRICS = ("dice", "nsd")
@@ -63,8 +62,7 @@ def organ_scores(
 ) -> dict[str, Scores]:
     """Score each organ of one case.
 
-    NSD is that of DeepMind's ``surface-distance`` (surface elements weighted by their area in mm²), as MONAI computes
-    it with ``use_subvoxels=True``.
+    NSD is that of DeepMind's ``surface-distance``: surface elements weighted by their area in mm².
 
     Args:
         prediction: label map, (X, Y, Z), whole numbers of any dtype.
@@ -119,12 +117,7 @@ def mask_scores(prediction: np.ndarray, truth: np.ndarray, *, spacing: Sequence[
     if 0 in sizes:
         return {"dice": 0.0, "nsd": 0.0}
     dice = 2.0 * int((prediction & truth).sum()) / sum(sizes)
-    found, true = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (prediction, truth))
-    options: dict[str, Any] = {"include_background": True, "spacing": list(spacing), "use_subvoxels": True}
-    with warnings.catch_warnings():  # of a call that MONAI makes itself
-        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
-        nsd = compute_surface_dice(found, true, class_thresholds=[tolerance], **options)  # (1, 1, X, Y, Z) each
-    return {"dice": dice, "nsd": float(nsd)}
+    return {"dice": dice, "nsd": surface_dice(prediction, truth, spacing=spacing, tolerance=tolerance)}
 
 
 def false_positive_ml(
