@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from swin_umamba.errors import InputError
-from swin_umamba.losses import DeepSupervisionLoss, PartialDiceCELoss
+from swin_umamba.losses import DeepSupervisionLoss, PartialDiceCELoss, halving_weights
 
 TARGET = torch.tensor([[[[0, 1], [1, 2]]]])  # (1, 1, 2, 2)
 UNIFORM = torch.zeros(1, 3, 2, 2)  # every class has probability 1/3
@@ -70,7 +70,14 @@ def test_head_of_weight_zero_cannot_poison_the_sum():
 
 
 def test_default_weights_are_the_papers():
-    assert DeepSupervisionLoss(PartialDiceCELoss()).weights == pytest.approx([4 / 7, 2 / 7, 1 / 7, 0])
+    assert halving_weights(4) == pytest.approx([4 / 7, 2 / 7, 1 / 7, 0])
+    assert halving_weights(1) == [1.0]
+
+
+def test_default_weights_fit_the_number_of_heads():
+    heads = [torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    given = DeepSupervisionLoss(PartialDiceCELoss(), [2 / 3, 1 / 3, 0.0])(heads, TARGET.float())
+    assert DeepSupervisionLoss(PartialDiceCELoss())(heads, TARGET.float()).item() == pytest.approx(given.item())
 
 
 def test_one_tensor_instead_of_heads_and_a_dictionary_target():
@@ -89,4 +96,4 @@ def test_bad_weights(weights):
 
 def test_number_of_heads_must_be_that_of_weights():
     with pytest.raises(InputError, match="4 weights of deep supervision for 2 heads"):
-        DeepSupervisionLoss(PartialDiceCELoss())([UNIFORM, UNIFORM], TARGET.float())
+        DeepSupervisionLoss(PartialDiceCELoss(), [0.25] * 4)([UNIFORM, UNIFORM], TARGET.float())

@@ -65,20 +65,20 @@ def _merge_into_background(log_probability: Tensor, unlabelled: Tensor) -> Tenso
 class DeepSupervisionLoss(nn.Module):
     """Weighted sum of a loss over a network's heads, targets brought down by nearest neighbour.
 
-    Heads of weight 0 are not computed, so that a NaN there cannot reach the sum. The weights are used as given: the
-    paper's are 1, 1/2, 1/4, 0 normalised to 4/7, 2/7, 1/7, 0.
+    Heads of weight 0 are not computed, so that a NaN there cannot reach the sum.
 
     Args:
         loss: called as `loss(logits, target, labelled)`.
-        weights: one for each head, full resolution first, at least one above 0.
+        weights: one for each head, full resolution first, at least one above 0, used as given; None takes
+            `halving_weights` of as many heads as the network has.
     """
 
-    def __init__(self, loss: nn.Module, weights: Sequence[float] = (4 / 7, 2 / 7, 1 / 7, 0.0)) -> None:
+    def __init__(self, loss: nn.Module, weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        if not weights or min(weights) < 0 or max(weights) == 0:
+        if weights is not None and (not weights or min(weights) < 0 or max(weights) == 0):
             raise InputError(f"weights of deep supervision: {list(weights)}; legal: numbers >= 0, at least one above")
         self.loss = loss
-        self.weights = [float(weight) for weight in weights]
+        self.weights = None if weights is None else [float(weight) for weight in weights]
 
     def forward(self, heads: Tensor | Sequence[Tensor], target: dict[str, Tensor] | Tensor) -> Tensor:
         """Compute the loss.
@@ -92,15 +92,20 @@ class DeepSupervisionLoss(nn.Module):
         label, labelled = target["label"], target.get("labelled")
         if isinstance(heads, Tensor):
             return self.loss(heads, label, labelled)
-        if len(heads) != len(self.weights):
-            raise InputError(
-                f"{len(self.weights)} weights of deep supervision for {len(heads)} heads; give one for each"
-            )
+        weights = halving_weights(len(heads)) if self.weights is None else self.weights
+        if len(heads) != len(weights):
+            raise InputError(f"{len(weights)} weights of deep supervision for {len(heads)} heads; give one for each")
         total = label.new_zeros((), dtype=torch.float32)
-        for head, weight in zip(heads, self.weights, strict=True):
+        for head, weight in zip(heads, weights, strict=True):
             if weight > 0:
                 total = total + weight * self.loss(head, _resize_label(label, head.shape[2:]), labelled)
         return total
+
+
+def halving_weights(heads: int) -> list[float]:
+    """Return nnU-Net's and the paper's weights: 1, 1/2, 1/4 ... and 0 for the last head, normalised to a sum of 1."""
+    weights = [0.5**i for i in range(max(heads - 1, 1))]
+    return [weight / sum(weights) for weight in weights] + [0.0] * (heads - len(weights))
 
 
 def _resize_label(label: Tensor, size: Sequence[int]) -> Tensor:

@@ -8,7 +8,7 @@ from swin_umamba.networks import NETWORKS, SwinUMamba, SwinUMambaD, build_networ
 
 
 def test_every_name_builds_and_the_small_ones_are_small():
-    for name in network_names():
+    for name in (name for name in network_names() if name.startswith("swin_umamba")):
         network = build_network(name, in_channels=1, out_channels=5)
         assert isinstance(network, SwinUMambaD if "_d" in name else SwinUMamba)
         if "small" in name:

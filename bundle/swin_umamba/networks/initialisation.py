@@ -20,14 +20,14 @@ def initialise_scan(
     A_logs: torch.Tensor,
     Ds: torch.Tensor,
 ) -> None:
-    """Fill the parameters of one SS2D in place, after Mamba (arXiv 2312.00752, section 3.6 and its code).
+    """Fill the parameters of one scan in place, after Mamba (arXiv 2312.00752, section 3.6 and its code).
 
     Args:
-        x_proj_weight: (4, R + 2N, D); as a linear layer is by default, uniform within +-D**-0.5.
-        dt_projs_weight: (4, D, R); uniform within +-R**-0.5, which keeps the variance of delta.
-        dt_projs_bias: (4, D); softplus of it is log-uniform in [1e-3, 1e-1].
-        A_logs: (4 * D, N); log(1) .. log(N) in every row.
-        Ds: (4 * D); ones.
+        x_proj_weight: (..., R + 2N, D); as a linear layer is by default, uniform within +-D**-0.5.
+        dt_projs_weight: (..., D, R); uniform within +-R**-0.5, which keeps the variance of delta.
+        dt_projs_bias: (..., D); softplus of it is log-uniform in [1e-3, 1e-1].
+        A_logs: (channels, N); log(1) .. log(N) in every row.
+        Ds: (channels); ones.
     """
     bound = x_proj_weight.shape[-1] ** -0.5
     x_proj_weight.uniform_(-bound, bound)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from swin_umamba.errors import InputError
+from swin_umamba.networks import monai_networks
 from swin_umamba.networks.swin_umamba import SwinUMamba
 from swin_umamba.networks.swin_umamba_d import SwinUMambaD
+from swin_umamba.networks.u_mamba import UMamba
+from swin_umamba.networks.vm_unet import VMUNet
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A network class and the arguments that make it this variant."""
+    """A network, as a class or a function that builds it, and the arguments that make it this variant."""
 
-    network: type[nn.Module]
+    network: Callable[..., nn.Module]
     sizes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -39,6 +43,14 @@ NETWORKS: dict[str, Variant] = {
     "swin_umamba_d_tiny": Variant(
         SwinUMambaD, {"embed_dim": 16, "depths": (1, 1, 1, 1), "decoder_depth": 1, "drop_path_rate": 0.0}
     ),
+    # what they are compared with, in the sizes of the published tables
+    "vm_unet": Variant(VMUNet, {"embed_dim": 96, "depths": (2, 2, 2, 2), "decoder_depths": (2, 2, 2, 1)}),
+    "u_mamba_bot": Variant(UMamba, {"every_stage": False}),
+    "u_mamba_enc": Variant(UMamba, {"every_stage": True}),
+    "dynunet": Variant(monai_networks.dynunet),
+    "segresnet": Variant(monai_networks.segresnet, {"init_filters": 32}),
+    "unetr": Variant(monai_networks.unetr, {"img_size": 320}),
+    "swin_unetr": Variant(monai_networks.swin_unetr, {"feature_size": 48}),
 }
 REQUIRED = ("in_channels", "out_channels")
 

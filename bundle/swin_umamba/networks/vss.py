@@ -189,15 +189,16 @@ class PatchExpand(nn.Module):
 
 
 class FinalPatchExpand(nn.Module):
-    """Return from the patch grid to pixels: (B, H, W, C) -> (B, 4H, 4W, C)."""
+    """Return from the patch grid to pixels: (B, H, W, C) -> (B, 4H, 4W, out_channels), by default C of them."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, out_channels: int | None = None) -> None:
         super().__init__()
-        self.expand = nn.Linear(channels, 16 * channels, bias=False)
-        self.norm = nn.LayerNorm(channels)
+        out_channels = channels if out_channels is None else out_channels
+        self.expand = nn.Linear(channels, 16 * out_channels, bias=False)
+        self.norm = nn.LayerNorm(out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, H, W, C) to (B, 4H, 4W, C)."""
+        """Map (B, H, W, C) to (B, 4H, 4W, out_channels)."""
         return self.norm(depth_to_space(self.expand(x), 4))
 
 
