@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from swin_umamba.errors import InputError
+from swin_umamba.models import ModelSpec, load_model, save_model
 from swin_umamba.networks import build_network
 from swin_umamba.networks.flops import count_flops
 from swin_umamba.networks.mamba import Mamba, MambaLayer
 from swin_umamba.networks.u_mamba import ResidualBlock
+from swin_umamba.weights import load_checkpoint
 
 MICROSCOPY = {"features": (32, 64, 128, 256, 512, 512, 512, 512)}
 PARAMETERS = [  # of the official code: U-Mamba of January 2024, VM-UNet 43c495b
@@ -31,7 +33,7 @@ SMALL = {
     "vm_unet": {"embed_dim": 8, "depths": (1, 1, 1, 1), "decoder_depths": (1, 1, 1, 1)},
     "dynunet": {"features": (4, 8, 8)},
     "segresnet": {"init_filters": 8},
-    "unetr": {"img_size": 48},
+    "unetr": {"img_size": 48, "feature_size": 4, "hidden_size": 48, "num_heads": 6},
     "swin_unetr": {"feature_size": 12},
 }
 HEADS = {"u_mamba_bot": 2, "u_mamba_enc": 2, "dynunet": 2}
@@ -68,7 +70,7 @@ def test_flops_of_the_published_table(name, published):
 @pytest.mark.parametrize("name", SMALL)
 def test_any_size_in_the_same_size_out(name):
     network = small(name).eval()
-    for size in ((33, 48), (47, 21)):
+    for size in ((33, 48), (47, 21), (5, 3)):
         assert network(torch.randn(2, 1, *size)).shape == (2, 3, *size)
     with pytest.raises(InputError, match=r"takes images of shape \(batch, 1, H, W\)"):
         network(torch.randn(1, 2, 32, 32))
@@ -89,6 +91,26 @@ def test_training_reaches_every_parameter(name):
     sum((head - 1).square().mean() for head in heads).backward()
     left = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not [key for key in left if "norm_cross_attn" not in key]  # MONAI's transformer does not use those
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_models_are_written_and_read(name, tmp_path):
+    spec = ModelSpec(
+        name=name,
+        network={"name": name, "arguments": {"in_channels": 1, **SMALL[name]}},
+        labels={"liver": 1, "spleen": 2},
+    )
+    network = small(name).eval()
+    save_model(tmp_path, network, spec)
+    x = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path).network(x), network(x))
+
+
+def test_weights_of_another_compared_network_are_refused(tmp_path):
+    torch.save(small("u_mamba_bot").state_dict(), tmp_path / "a.pt")
+    with pytest.raises(InputError, match="it does not fit VM-UNet"):
+        load_checkpoint(small("vm_unet"), tmp_path / "a.pt")
 
 
 def test_heads_of_u_mamba_halve():

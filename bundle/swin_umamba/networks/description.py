@@ -11,6 +11,7 @@ import torch
 SWIN_UMAMBA = "Swin-UMamba"
 SWIN_UMAMBA_D = "Swin-UMamba-dagger"
 SWIN_UMAMBA_OLD = "Swin-UMamba of before March 2024 (no decoder6; 40 million parameters)"
+VM_UNET = "VM-UNet"
 VMAMBA = "VMamba of January 2024"
 VMAMBA_OTHER = "another generation of VMamba (keys like patch_embed.0 or classifier)"
 UNKNOWN = "an unknown network"
@@ -40,6 +41,8 @@ def describe_state_dict(state: Mapping[str, torch.Tensor]) -> Description:
     network = _network_of(state)
     if network == VMAMBA:
         return _describe(state, network, "", "patch_embed.proj.weight", None)
+    if network == VM_UNET:
+        return _describe(state, network, "", "patch_embed.proj.weight", "final_conv.weight")
     if network == SWIN_UMAMBA_D:
         image = "vssm_encoder.patch_embed.proj.weight"
         return _describe(state, network, "vssm_encoder.", image, "decoder.seg_layers.3.weight")
@@ -54,6 +57,8 @@ def _network_of(state: Mapping[str, torch.Tensor]) -> str:
             return SWIN_UMAMBA_D
         if "stem.0.weight" in state:
             return SWIN_UMAMBA if "decoder6.transp_conv.conv.weight" in state else SWIN_UMAMBA_OLD
+    if any(key.startswith("layers_up.") for key in state):
+        return VM_UNET
     if any(key.startswith(("patch_embed.0.", "classifier.")) or ".op." in key for key in state):
         return VMAMBA_OTHER
     if "patch_embed.proj.weight" in state and "layers.0.blocks.0.self_attention.A_logs" in state:

@@ -23,7 +23,8 @@ class MonaiNetwork(nn.Module):
     Args:
         network: gives logits in the size of its input, or all heads in that size stacked, (B, heads, K, H, W).
         in_channels: channels of the image.
-        multiple: of which both sides are made by padding.
+        multiple: of which both sides are made by padding, and at least twice that unless `largest` forbids it: instance
+            norm needs more than one pixel at the lowest resolution.
         largest: pixels that a side may have at most; None: any.
         activation_checkpointing: must be false; MONAI's networks have none of ours.
 
@@ -44,6 +45,7 @@ class MonaiNetwork(nn.Module):
         if activation_checkpointing:
             raise InputError(f"{type(network).__name__} has no activation_checkpointing; legal: false")
         self.network, self.in_channels, self.multiple, self.largest = network, in_channels, multiple, largest
+        self.least = 2 * multiple if largest is None else multiple
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """Segment images; several heads come as a list, the one of the last layer first."""
@@ -51,7 +53,7 @@ class MonaiNetwork(nn.Module):
         if self.largest is not None and max(x.shape[2:]) > self.largest:
             size = tuple(x.shape[2:])
             raise InputError(f"{type(self.network).__name__} takes images of at most {self.largest} pixels, not {size}")
-        logits = self.network(pad_to_multiple(x, self.multiple))
+        logits = self.network(pad_to_multiple(x, self.multiple, self.least))
         if logits.dim() == 4:
             return crop_to_scales([logits], x.shape[2], x.shape[3], [1])[0]
         heads = list(logits.unbind(1))  # (B, heads, K, H, W) -> heads x (B, K, H, W)
@@ -121,13 +123,25 @@ def unetr(
     *,
     deep_supervision: bool = False,
     img_size: int = 320,
+    feature_size: int = 16,
+    hidden_size: int = 768,
+    num_heads: int = 12,
     activation_checkpointing: bool = False,
     drop_path_rate: float = 0.0,
     scan_backend: str = "auto",
 ) -> MonaiNetwork:
     """Build UNETR, 2D, for images of at most `img_size` pixels (a multiple of 16), the patch of a model. One output."""
     img_size = check_integer("img_size", img_size, 16, multiple=16)
-    network = UNETR(in_channels, out_channels, img_size, spatial_dims=2)
+    network = UNETR(
+        in_channels,
+        out_channels,
+        img_size,
+        feature_size=feature_size,
+        hidden_size=hidden_size,
+        mlp_dim=4 * hidden_size,
+        num_heads=num_heads,
+        spatial_dims=2,
+    )
     return MonaiNetwork(
         network,
         in_channels=in_channels,

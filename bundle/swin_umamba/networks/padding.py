@@ -8,13 +8,13 @@ import torch.nn.functional as F
 MULTIPLE = 32
 
 
-def pad_to_multiple(x: torch.Tensor, multiple: int = MULTIPLE) -> torch.Tensor:
-    """Repeat the last row and column of (B, C, H, W) until both sides are multiples of `multiple`.
+def pad_to_multiple(x: torch.Tensor, multiple: int = MULTIPLE, least: int = 0) -> torch.Tensor:
+    """Repeat the last row and column of (B, C, H, W) until both sides are multiples of `multiple` and at least `least`.
 
     The border is repeated rather than mirrored or set to zero: it needs no more than one pixel, and it draws no edge
     that the image does not have, whatever its background is after normalisation. Sizes that fit stay untouched.
     """
-    below, right = -x.shape[2] % multiple, -x.shape[3] % multiple
+    below, right = max(-x.shape[2] % multiple, least - x.shape[2]), max(-x.shape[3] % multiple, least - x.shape[3])
     if below == 0 and right == 0:
         return x
     return F.pad(x, [0, right, 0, below], mode="replicate")

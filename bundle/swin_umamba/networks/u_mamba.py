@@ -157,7 +157,8 @@ class UMamba(nn.Module):
         """
         check_image(x, self.in_channels)
         all_heads = self.training and self.deep_supervision
-        features = self.encode(pad_to_multiple(x, 2 * self.scales[-1]))
+        multiple = 2 * self.scales[-1]
+        features = self.encode(pad_to_multiple(x, multiple, 2 * multiple))  # instance norm needs more than one pixel
         y = features[-1]
         logits: list[torch.Tensor] = []
         for i, (stage, head) in enumerate(zip(self.decoder, self.heads, strict=True)):
