@@ -1,5 +1,7 @@
 """Layouts of data sets on disk: plain folders, nnU-Net v2's raw folder, the Medical Segmentation Decathlon's JSON.
 
+AMOS22 and CHAOS as distributed have modules of their own, `amos` and `chaos`.
+
 A reader finds the cases and the label table and nothing else: dividing the cases is for `swin_umamba.data.splits`,
 looking into the images for `swin_umamba.data.check`.
 """
@@ -136,13 +138,13 @@ def check_files_exist(source: Source) -> None:
     """Check that every file of a source is there.
 
     Raises:
-        InputError: with the number of missing files and the first of them.
+        InputError: with the number of missing files and each of them.
     """
     items = [item for part in (*source.sections.values(), source.unlabelled) for item in part]
     files = [item[key] for item in items for key in ("image", "label") if key in item]
-    missing = [file for file in files if not os.path.isfile(file)]
+    missing = [file for file in files if not os.path.exists(file)]
     if missing:
-        raise InputError(f"{len(missing)} of {len(files)} files do not exist: {_some(missing)}")
+        raise InputError(f"{len(missing)} of {len(files)} files do not exist: {', '.join(missing)}")
 
 
 def _about(plain: Mapping[str, Any], name: str, channels: Any, where: str) -> dict[str, str]:
