@@ -123,8 +123,8 @@ def test_inference_and_evaluation_of_an_ensemble(tmp_path):
 
 
 def test_inference_says_which_member_is_missing(tmp_path):
-    datalist = write_cases(tmp_path / "data", {"test": 1})
+    image = str(write_cases(tmp_path / "data", {"test": 1}).parent / "test0.nii.gz")
     with pytest.raises(RuntimeError) as caught:
-        run_workflow(["inference.yaml"], bundle_root=BUNDLE, device="cpu", dataset_dir=str(datalist.parent / "test0.nii.gz"),
+        run_workflow(["inference.yaml"], bundle_root=BUNDLE, device="cpu", dataset_dir=image,
                      model=[str(write_model(tmp_path / "fold0")), str(tmp_path / "fold1")])  # fmt: skip
     assert f"model {str(tmp_path / 'fold1')!r} has no model.yaml" in str(input_error_of(caught.value))

@@ -134,6 +134,30 @@ def read_msd(source: str | os.PathLike) -> Source:
     return Source(labels=organ_table(plain.get("labels"), where), sections=sections, unlabelled=unlabelled, about=about)
 
 
+def read_layout(folder: str | os.PathLike, labels: str | None = None) -> Source:
+    """Read a folder in whichever layout it has: dataset.json with `imagesTr` (nnU-Net or Decathlon), or plain folders.
+
+    Args:
+        folder: of the data set.
+        labels: of a folder without dataset.json, see `read_folder`.
+
+    Raises:
+        InputError: if it has none of the layouts, or what the layout's own reader says.
+    """
+    path = _folder(folder)
+    if (path / DATASET_FILE).is_file():
+        channels = (path / "imagesTr").is_dir() and any((path / "imagesTr").glob("*_0000.*"))
+        return read_nnunet(path) if channels else read_msd(path)
+    if (path / IMAGE_FOLDER).is_dir() and (path / LABEL_FOLDER).is_dir():
+        if labels is None:
+            raise InputError(f"{str(folder)!r} does not say what its labels mean; give --labels, a table or a file")
+        return read_folder(path, labels)
+    raise InputError(
+        f"{str(folder)!r} has no layout that is known: {DATASET_FILE}, or {IMAGE_FOLDER}/ and {LABEL_FOLDER}/; make a "
+        "data list of it with python -m swin_umamba.data datalist, and give that"
+    )
+
+
 def check_files_exist(source: Source) -> None:
     """Check that every file of a source is there.
 
