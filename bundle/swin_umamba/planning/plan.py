@@ -179,8 +179,8 @@ def _network_reason(fingerprint: Fingerprint, asked: str | None) -> str:
         return "As asked for."
     if fingerprint.patients < FEW_PATIENTS:
         return (
-            f"{fingerprint.patients} patients, fewer than {FEW_PATIENTS}, do not fill the published sizes. With weights "
-            "to start from (--pretrained) swin_umamba may do better: plan anew with --network swin_umamba."
+            f"{fingerprint.patients} patients, fewer than {FEW_PATIENTS}, do not fill the published sizes. With "
+            "weights to start from (--pretrained) swin_umamba may do better: plan anew with --network swin_umamba."
         )
     return (
         f"The largest that fits, for {fingerprint.patients} patients. Its encoder starts best from ImageNet weights: "
