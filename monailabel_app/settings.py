@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from swin_umamba import installation
 from swin_umamba.data.splits import compile_pattern
 from swin_umamba.devices import choose_device
 from swin_umamba.errors import InputError
@@ -55,7 +56,7 @@ class AppSettings:
         unknown = sorted(set(conf) - set(KEYS))
         if unknown:
             raise InputError(f"conf: unknown keys {unknown}; legal are {', '.join(KEYS)}")
-        bundle_root = Path(conf.get("bundle_root") or ROOT / "bundle").expanduser().resolve()
+        bundle_root = Path(conf.get("bundle_root") or installation.bundle_root()).expanduser().resolve()
         if not (bundle_root / "configs" / "inference.yaml").is_file():
             raise InputError(
                 f"bundle_root {str(bundle_root)!r} holds no configs/inference.yaml; give the bundle's folder"

@@ -15,17 +15,18 @@ from monailabel.utils.others.generic import device_list
 from swin_umamba.devices import choose_device
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder
+from swin_umamba.installation import overlay_folder
 from swin_umamba.workflows import evaluate_model, run_workflow
 
 from monailabel_app.cases import write_datalist
 from monailabel_app.datastore import SafeDatastore
 from monailabel_app.infer import device_name, flag_of
-from monailabel_app.settings import ROOT, AppSettings
+from monailabel_app.settings import AppSettings
 from monailabel_app.versions import ModelStore, Version
 
 logger = logging.getLogger(__name__)
 
-OVERLAY = ROOT / "configs" / "finetune.yaml"
+OVERLAY = "finetune.yaml"
 RUNS_KEPT = 3  # folders with logs and data lists of earlier trainings
 MAX_EPOCHS = 10000
 
@@ -121,7 +122,12 @@ class FineTuneTask(TrainTask):
             "train#trainer#max_epochs": options["max_epochs"],
             **{key: options[key] for key in ("iterations_per_epoch", "learning_rate") if key in options},
         }
-        run_workflow(["train.yaml", str(OVERLAY)], bundle_root=self.settings.bundle_root, kind="train", **overrides)
+        run_workflow(
+            ["train.yaml", str(overlay_folder() / OVERLAY)],
+            bundle_root=self.settings.bundle_root,
+            kind="train",
+            **overrides,
+        )
 
     def _compare(self, served: Version, cases: Mapping[str, Any], run: Path, device: str) -> dict[str, Any]:
         """Score both versions on the held-out cases, as inference runs them."""

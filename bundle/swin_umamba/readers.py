@@ -50,13 +50,13 @@ class VolumeReader(ImageReader):
         """Open one volume.
 
         Args:
-            data: one file, or the files of one DICOM series in any order.
+            data: one file, the files of one DICOM series in any order, or the folder that holds them.
             kwargs: for the format's own reader.
 
         Raises:
             InputError: naming the file and why it cannot be read.
         """
-        self.files = tuple(str(file) for file in ensure_tuple(data))
+        self.files = _files(tuple(str(file) for file in ensure_tuple(data)))
         self.reader = _reader_of(self.files)
         try:
             image = self.reader.read(self.files if len(self.files) > 1 else self.files[0], **kwargs)
@@ -106,6 +106,15 @@ def quiet_about_decoders() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def _files(named: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the files of a volume, which a folder of DICOM files stands for as a whole."""
+    if len(named) != 1 or not Path(named[0]).is_dir():
+        return named
+    from swin_umamba.dicom.series import files_of_folder  # pydicom takes long to import and is often not needed
+
+    return tuple(files_of_folder(named[0]))
 
 
 def _reader_of(files: tuple[str, ...]) -> ImageReader:

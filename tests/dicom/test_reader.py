@@ -10,6 +10,7 @@ from helpers_dicom import PATIENT, write_multiframe, write_series
 from helpers_imaging import ORIENTATIONS, affine_of, painted_in, ramp, write_nifti
 from monai.transforms import Compose, EnsureChannelFirstd, Orientationd
 from swin_umamba.case_warnings import collect_case_warnings
+from swin_umamba.dicom.series import files_of_folder
 from swin_umamba.errors import InputError, input_error_of
 from swin_umamba.transforms import CheckVolumed, LoadVolumed
 
@@ -159,3 +160,19 @@ def test_affine_of_a_painted_series_is_exact(tmp_path: Path) -> None:
     _, found = canonical(files_of(write_series(tmp_path, VOXELS, affine)))
     assert nib.aff2axcodes(found) == ("R", "A", "S")
     np.testing.assert_allclose(found, affine, atol=1e-6)
+
+
+def test_a_folder_stands_for_the_series_in_it(tmp_path):
+    files = write_series(tmp_path / "series", 100 * painted_in("oblique")[0], painted_in("oblique")[1])
+    (tmp_path / "series" / "notes.txt").write_text("no image")
+    same_volume(canonical(str(tmp_path / "series")), canonical(files_of(files)))
+
+
+def test_folders_that_hold_no_series_or_several(tmp_path):
+    voxels, affine = painted_in("RAS")
+    with pytest.raises(InputError, match="holds no DICOM image; legal is a folder with the files of one series"):
+        files_of_folder(tmp_path)
+    write_series(tmp_path, voxels, affine, names="A{}.dcm")
+    write_series(tmp_path, voxels, affine, names="B{}.dcm")
+    with pytest.raises(InputError, match="holds 2 DICOM series; legal is a folder with the files of one"):
+        files_of_folder(tmp_path)

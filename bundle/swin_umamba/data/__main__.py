@@ -60,7 +60,7 @@ def _add_phantom(commands: Any) -> None:
 
 def _add_datalist(commands: Any) -> None:
     command = commands.add_parser("datalist", help="make a data list of a data set on disk")
-    formats = command.add_subparsers(required=True, dest="format", metavar="folder | nnunet | msd")
+    formats = command.add_subparsers(required=True, dest="format", metavar="folder | nnunet | msd | amos | chaos")
     common = _common_options()
     folder = formats.add_parser("folder", parents=[common], help="pairs of image and label files")
     folder.add_argument(
@@ -69,7 +69,11 @@ def _add_datalist(commands: Any) -> None:
     folder.add_argument("--image_suffix", help="images are <case>_<this>; default: the files in images/")
     folder.add_argument("--label_suffix", help="label maps are <case>_<this>; default: the files in labels/")
     formats.add_parser("nnunet", parents=[common], help="raw data folder of nnU-Net v2")
-    formats.add_parser("msd", parents=[common], help="dataset.json of the Decathlon or AMOS22")
+    formats.add_parser("msd", parents=[common], help="dataset.json of the Decathlon")
+    formats.add_parser("amos", parents=[common], help="AMOS22 as distributed: its MRI, with the published division")
+    chaos = formats.add_parser("chaos", parents=[common], help="CHAOS as distributed: DICOM with PNG label maps")
+    chaos.add_argument("--sequence", type=_names, default=("t2spir",), help="t2spir, t1_in, t1_out; default: t2spir")
+    chaos.add_argument("--label_dir", help="folder for label maps as NIfTI; default: <output without .json>_labels")
     command.set_defaults(run=_datalist)
 
 
@@ -152,8 +156,17 @@ def _read(given: argparse.Namespace) -> tuple[dict[str, int], dict[str, str], Se
 
     if given.format == "folder":
         source = formats.read_folder(given.source, given.labels, given.image_suffix, given.label_suffix)
+    elif given.format == "chaos":
+        from swin_umamba.data.chaos import read_chaos
+
+        source = read_chaos(
+            given.source, given.label_dir or f"{Path(given.output).with_suffix('')}_labels", given.sequence
+        )
     else:
-        source = {"nnunet": formats.read_nnunet, "msd": formats.read_msd}[given.format](given.source)
+        from swin_umamba.data.amos import read_amos
+
+        readers = {"nnunet": formats.read_nnunet, "msd": formats.read_msd, "amos": read_amos}
+        source = readers[given.format](given.source)
     sections, unlabelled = source.sections, source.unlabelled
     if given.only:
         only = compile_pattern("only", given.only)

@@ -3,7 +3,8 @@
 `{"name", "description", "modality", "licence", "labels": {organ: id in the label files}, "training": [{"case",
 "patient", "image", "label"}, …], "validation": […], "test": […]}`. Paths are relative to the file's own folder unless
 absolute. An item, or the whole list, may have "labelled", the organs that were annotated at all (default: all of
-"labels"). An item without "patient" is a patient of its own.
+"labels"). An item without "patient" is a patient of its own. An image is a file, or a folder with the DICOM files of
+one series.
 """
 
 from __future__ import annotations

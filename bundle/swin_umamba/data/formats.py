@@ -1,5 +1,7 @@
 """Layouts of data sets on disk: plain folders, nnU-Net v2's raw folder, the Medical Segmentation Decathlon's JSON.
 
+AMOS22 and CHAOS as distributed have modules of their own, `amos` and `chaos`.
+
 A reader finds the cases and the label table and nothing else: dividing the cases is for `swin_umamba.data.splits`,
 looking into the images for `swin_umamba.data.check`.
 """
@@ -132,17 +134,41 @@ def read_msd(source: str | os.PathLike) -> Source:
     return Source(labels=organ_table(plain.get("labels"), where), sections=sections, unlabelled=unlabelled, about=about)
 
 
+def read_layout(folder: str | os.PathLike, labels: str | None = None) -> Source:
+    """Read a folder in whichever layout it has: dataset.json with `imagesTr` (nnU-Net or Decathlon), or plain folders.
+
+    Args:
+        folder: of the data set.
+        labels: of a folder without dataset.json, see `read_folder`.
+
+    Raises:
+        InputError: if it has none of the layouts, or what the layout's own reader says.
+    """
+    path = _folder(folder)
+    if (path / DATASET_FILE).is_file():
+        channels = (path / "imagesTr").is_dir() and any((path / "imagesTr").glob("*_0000.*"))
+        return read_nnunet(path) if channels else read_msd(path)
+    if (path / IMAGE_FOLDER).is_dir() and (path / LABEL_FOLDER).is_dir():
+        if labels is None:
+            raise InputError(f"{str(folder)!r} does not say what its labels mean; give --labels, a table or a file")
+        return read_folder(path, labels)
+    raise InputError(
+        f"{str(folder)!r} has no layout that is known: {DATASET_FILE}, or {IMAGE_FOLDER}/ and {LABEL_FOLDER}/; make a "
+        "data list of it with python -m swin_umamba.data datalist, and give that"
+    )
+
+
 def check_files_exist(source: Source) -> None:
     """Check that every file of a source is there.
 
     Raises:
-        InputError: with the number of missing files and the first of them.
+        InputError: with the number of missing files and each of them.
     """
     items = [item for part in (*source.sections.values(), source.unlabelled) for item in part]
     files = [item[key] for item in items for key in ("image", "label") if key in item]
-    missing = [file for file in files if not os.path.isfile(file)]
+    missing = [file for file in files if not os.path.exists(file)]
     if missing:
-        raise InputError(f"{len(missing)} of {len(files)} files do not exist: {_some(missing)}")
+        raise InputError(f"{len(missing)} of {len(files)} files do not exist: {', '.join(missing)}")
 
 
 def _about(plain: Mapping[str, Any], name: str, channels: Any, where: str) -> dict[str, str]:

@@ -84,8 +84,8 @@ LABEL_TABLES: dict[str, dict[str, int]] = {
         "right iliopsoas": 49,
     },
 }
-"""Label tables by dataset: AbdomenMRI and Dataset702 (the same), AMOS22 (Zenodo 7155725), CHAOS T2-SPIR with the ids
-1-4 instead of grey values, TotalSegmentator's `total_mr` task."""
+"""Label tables by dataset: AbdomenMRI and Dataset702 (the same), AMOS22 (Zenodo 7155725), CHAOS (any sequence)
+with the ids 1-4 instead of grey values, TotalSegmentator's `total_mr` task."""
 
 # Spellings found in published dataset.json files, all as lower case with single blanks -> our name.
 _SYNONYMS = {

@@ -61,7 +61,8 @@ def set_patients(sections: Mapping[str, list[dict[str, Any]]], pattern: str | No
 
     Args:
         sections: items by section.
-        pattern: regular expression with one group, searched in the case's name; None makes each case a patient.
+        pattern: regular expression with one group, searched in the case's name; None keeps the patient that the source
+            tells, or makes each case a patient.
 
     Raises:
         InputError: if the pattern is not one, has not exactly one group, or does not match a case.
@@ -70,16 +71,14 @@ def set_patients(sections: Mapping[str, list[dict[str, Any]]], pattern: str | No
     if expression is not None and expression.groups != 1:
         raise InputError(f"--patient_pattern {pattern!r} has {expression.groups} groups; legal is one: the patient")
 
-    def patient_of(case: str) -> str:
+    def patient_of(item: Mapping[str, Any]) -> str:
+        case = item["case"]
         found = expression.search(case) if expression else None
         if expression and not (found and found.group(1)):
             raise InputError(f"--patient_pattern {pattern!r} finds no patient in the name of case {case!r}")
-        return found.group(1) if found else case
+        return found.group(1) if found else item.get("patient", case)
 
-    return {
-        section: [{**item, "patient": patient_of(item["case"])} for item in items]
-        for section, items in sections.items()
-    }
+    return {section: [{**item, "patient": patient_of(item)} for item in items] for section, items in sections.items()}
 
 
 def compile_pattern(name: str, pattern: str) -> re.Pattern[str]:

@@ -80,6 +80,27 @@ def is_image(header: Any) -> bool:
     return grey and "SeriesInstanceUID" in header and header.get("Modality") not in NOT_IMAGES
 
 
+def files_of_folder(folder: str | Path) -> list[str]:
+    """Return the DICOM images that lie in a folder itself, for one that holds a single volume.
+
+    Raises:
+        InputError: if there is none, or if they belong to several series. Files that each have a series of their own
+            pass for one volume: some anonymizers give every file a new UID.
+    """
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+    series: dict[str, list[str]] = {}
+    for file in files:
+        header = read_header(file)
+        if header is not None:
+            series.setdefault(str(header.SeriesInstanceUID), []).append(str(file))
+    found = [file for part in series.values() for file in part]
+    if not found:
+        raise InputError(f"{folder} holds no DICOM image; legal is a folder with the files of one series")
+    if 1 < len(series) < len(found):
+        raise InputError(f"{folder} holds {len(series)} DICOM series; legal is a folder with the files of one")
+    return sorted(found)
+
+
 def series_name(header: Any) -> str:
     """Return a name that says nothing of the patient: `<modality>_<8 hex digits of a digest of the series' UID>`."""
     modality = "".join(c for c in str(header.get("Modality") or "image").lower() if c.isalnum())
