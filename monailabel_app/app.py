@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
 import sys
@@ -22,6 +23,7 @@ from monailabel_app.batch import BatchSegmentation
 from monailabel_app.datastore import SafeDatastore
 from monailabel_app.history import History
 from monailabel_app.infer import SegmentationTask
+from monailabel_app.pacs import PacsDatastore, first_spec
 from monailabel_app.settings import AppSettings
 from monailabel_app.strategies import First, RandomImage, Uncertainty
 from monailabel_app.train import FineTuneTask
@@ -67,7 +69,20 @@ class SwinUMambaApp(MONAILabelApp):
         self._auto_update_scoring = False
 
     def init_datastore(self) -> Any:
-        """Return the store of a folder."""
+        """Return the store of a folder or of a PACS."""
+        if self.studies.startswith(("http://", "https://")):
+            user, password = (
+                server_settings.MONAI_LABEL_DICOMWEB_USERNAME,
+                server_settings.MONAI_LABEL_DICOMWEB_PASSWORD,
+            )
+            return PacsDatastore(
+                self.studies.rstrip("/"),
+                self.settings.data_dir / "pacs",
+                self.history,
+                functools.partial(first_spec, self.store.served, self.names),
+                search_filter=_search_filter(),
+                credentials=(user, password) if user and password else None,
+            )
         if not Path(self.studies).is_dir():
             raise InputError(f"studies {self.studies!r}: no such folder")
         reload = server_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD
@@ -139,6 +154,12 @@ def _refuse_without_guard() -> None:
             "this app runs behind its guard only: start it by `python -m monailabel_app --studies FOLDER`, or with "
             f"`monailabel start_server … --uvicorn_app {GUARD}:app`"
         )
+
+
+def _search_filter() -> dict[str, Any]:
+    """Return the query of the series that are offered: MR, unless the administrator says otherwise."""
+    named = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER" in os.environ
+    return dict(server_settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER) if named else {"Modality": "MR"}
 
 
 def _label_of(store: Any, image: str) -> str | None:

@@ -12,15 +12,14 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio.to_thread
 import monailabel.endpoints
 from fastapi import FastAPI, Form, HTTPException, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
-from monailabel.config import settings
-from monailabel.endpoints import datastore, info, model, proxy, session
+from monailabel.endpoints import datastore, info, model, session
 from monailabel.endpoints.user.auth import DEFAULT_USER
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
@@ -30,6 +29,7 @@ from swin_umamba.errors import InputError, input_error_of
 from monailabel_app import endpoints
 from monailabel_app.checks import check_tag, parse_json
 from monailabel_app.monitoring import RequestLog, metrics, request_id
+from monailabel_app.pacs import PacsDatastore
 from monailabel_app.security import COOKIE, Guard, Rules
 from monailabel_app.versions import UnknownModel
 
@@ -94,9 +94,6 @@ def _add_stock_routes(api: FastAPI) -> None:
                 api.add_api_route(
                     route.path, off_the_loop(route.endpoint), methods=methods, summary=route.summary, tags=route.tags
                 )
-    for route in proxy.router.routes:  # asynchronous for real; reads only
-        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
-            api.add_api_route(route.path, _dicom_only(route.endpoint), methods=["GET"], include_in_schema=False)
 
 
 def off_the_loop(endpoint: Callable[..., Any]) -> Callable[..., Any]:
@@ -147,14 +144,15 @@ def _check_values(values: dict[str, Any]) -> None:
             raise InputError(f"files: name {name[:60]!r}: legal: a plain file name")
 
 
-def _dicom_only(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    async def run(request: Request, path: str) -> Any:
-        if not settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")):
-            raise HTTPException(404, "this server's images are files of a folder, it has no DICOMweb")
-        return await endpoint(request, path, DEFAULT_USER)
-
-    run.__name__ = endpoint.__name__
-    return run
+def _from_pacs(request: Request, path: str) -> Response:
+    """Answer with what the PACS answers to the same question, query and all."""
+    store = app_instance().datastore()
+    if not isinstance(store, PacsDatastore):
+        raise HTTPException(404, "this server's images are files of a folder, it has no DICOMweb")
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        raise InputError(f"path {path[:60]!r}: legal: a DICOMweb path such as studies/…/series")
+    status, headers, content = store.ask_raw(path, request.url.query, request.headers.get("accept", "*/*"))
+    return Response(content, status, headers)
 
 
 def _add_own_routes(api: FastAPI, rules: Rules) -> None:
@@ -163,6 +161,10 @@ def _add_own_routes(api: FastAPI, rules: Rules) -> None:
         instance = app_instance()
         served = {name: instance.store.served(name).spec.version for name in instance.names}
         return {"status": "ok", "version": instance.version, "models": served}
+
+    @api.get("/proxy/dicom/{operation}/{path:path}", include_in_schema=False)
+    def dicomweb(request: Request, operation: Literal["wado", "qido"], path: str) -> Any:
+        return _from_pacs(request, path)
 
     api.get("/metrics", tags=["Server"], summary="For Prometheus")(metrics)
 
