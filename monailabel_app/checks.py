@@ -17,7 +17,7 @@ SUFFIXES = tuple(pattern.lstrip("*") for pattern in EXTENSIONS)
 CLIENT = ("client_id",)
 INFER_OPTIONS = (
     *("device", "mirror", "largest_component", "slices", "save_label", "label_tag"),
-    *("result_extension", "result_dtype", "result_compress", "label_info", *CLIENT),
+    *("result_extension", "result_dtype", "result_compress", "label_info", "send_to_pacs", *CLIENT),
 )
 # of MONAI Label's stock clients; without a meaning here, and dropped
 IGNORED = frozenset(
@@ -49,6 +49,7 @@ BATCH_OPTIONS = (
     "again",
     "save_label",
     "label_tag",
+    "send_to_pacs",
 )
 
 

@@ -12,12 +12,12 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anyio.to_thread
 import monailabel.endpoints
 from fastapi import FastAPI, Form, HTTPException, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from monailabel.endpoints import datastore, info, model, session
 from monailabel.endpoints.user.auth import DEFAULT_USER
@@ -29,7 +29,8 @@ from swin_umamba.errors import InputError, input_error_of
 from monailabel_app import endpoints
 from monailabel_app.checks import check_tag, parse_json
 from monailabel_app.monitoring import RequestLog, metrics, request_id
-from monailabel_app.pacs import PacsDatastore
+from monailabel_app.pacs import endpoints as pacs_endpoints
+from monailabel_app.pacs.connection import PacsError
 from monailabel_app.security import COOKIE, Guard, Rules
 from monailabel_app.versions import UnknownModel
 
@@ -60,11 +61,12 @@ def create_app(rules: Rules | None = None) -> Any:
     rules = rules or Rules.from_environment()
     api = FastAPI(title="Swin-UMamba for MONAI Label", docs_url=None, redoc_url=None, lifespan=_lifespan)
     api.include_router(endpoints.router)
+    api.include_router(pacs_endpoints.router)
     _add_stock_routes(api)
     _add_own_routes(api, rules)
     for kind, status in (
         (UnknownModel, 404), (ImageNotFoundException, 404), (LabelNotFoundException, 404),
-        (MONAILabelException, 400), (InputError, 400),
+        (MONAILabelException, 400), (InputError, 400), (PacsError, 502),
     ):  # fmt: skip
         api.add_exception_handler(kind, functools.partial(_refuse, status=status))
     api.add_exception_handler(Exception, _fail)
@@ -77,11 +79,14 @@ def create_app(rules: Rules | None = None) -> Any:
 
 
 @asynccontextmanager
-async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
     instance = await anyio.to_thread.run_sync(app_instance)
     instance.server_mode(True)
-    instance.on_init_complete()
+    await anyio.to_thread.run_sync(instance.on_init_complete)
     yield
+    proxy = getattr(api.state, "dicom_proxy", None)
+    if proxy is not None:
+        await proxy.close()
 
 
 def _add_stock_routes(api: FastAPI) -> None:
@@ -125,13 +130,10 @@ def off_the_loop(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
 def _check_values(values: dict[str, Any]) -> None:
     """Refuse ids that the data store does not know, and illegal tags, before a path is made of them."""
-    objects = None
     for name in ("image", "label", "id"):
         value = values.get(name)
-        if isinstance(value, str):
-            objects = app_instance().datastore()._datastore.objects if objects is None else objects
-            if value not in objects:
-                raise ImageNotFoundException(f"Image {value[:128]!r} not found")
+        if isinstance(value, str) and not app_instance().datastore().knows(value):
+            raise ImageNotFoundException(f"Image {value[:128]!r} not found")
     if isinstance(values.get("tag"), str):
         check_tag(values["tag"])
     if values.get("uncompress"):
@@ -144,27 +146,12 @@ def _check_values(values: dict[str, Any]) -> None:
             raise InputError(f"files: name {name[:60]!r}: legal: a plain file name")
 
 
-def _from_pacs(request: Request, path: str) -> Response:
-    """Answer with what the PACS answers to the same question, query and all."""
-    store = app_instance().datastore()
-    if not isinstance(store, PacsDatastore):
-        raise HTTPException(404, "this server's images are files of a folder, it has no DICOMweb")
-    if any(part in ("", ".", "..") for part in path.split("/")):
-        raise InputError(f"path {path[:60]!r}: legal: a DICOMweb path such as studies/…/series")
-    status, headers, content = store.ask_raw(path, request.url.query, request.headers.get("accept", "*/*"))
-    return Response(content, status, headers)
-
-
 def _add_own_routes(api: FastAPI, rules: Rules) -> None:
     @api.get("/healthz", tags=["Server"], summary="Whether the server is up, and with which models")
     def healthz() -> Any:
         instance = app_instance()
         served = {name: instance.store.served(name).spec.version for name in instance.names}
         return {"status": "ok", "version": instance.version, "models": served}
-
-    @api.get("/proxy/dicom/{operation}/{path:path}", include_in_schema=False)
-    def dicomweb(request: Request, operation: Literal["wado", "qido"], path: str) -> Any:
-        return _from_pacs(request, path)
 
     api.get("/metrics", tags=["Server"], summary="For Prometheus")(metrics)
 
@@ -216,6 +203,7 @@ def _add_own_routes(api: FastAPI, rules: Rules) -> None:
 
 def _refuse(request: Request, error: Exception, status: int) -> JSONResponse:
     message = getattr(error, "msg", None) or str(error)
+    status = getattr(error, "status", status)  # of a PACS
     return JSONResponse({"detail": " ".join(str(message).split())}, status_code=status)
 
 

@@ -20,7 +20,6 @@ from swin_umamba.workflows import evaluate_model, run_workflow
 from monailabel_app.cases import write_datalist
 from monailabel_app.datastore import SafeDatastore
 from monailabel_app.infer import device_name, flag_of
-from monailabel_app.pacs import PacsDatastore
 from monailabel_app.settings import ROOT, AppSettings
 from monailabel_app.versions import ModelStore, Version
 
@@ -73,8 +72,6 @@ class FineTuneTask(TrainTask):
         options = check_options(request)
         served = self.store.served(self.name)
         self.progress_file.unlink(missing_ok=True)
-        if isinstance(datastore, PacsDatastore):
-            datastore.take_over_all(served.spec)
         run = make_writable_folder(self.folder / time.strftime("run-%Y%m%dT%H%M%S"))
         cases = write_datalist(datastore, served.spec.labels, self.settings, run)
         logger.info("%d cases to learn from, %d held out", len(cases["training"]), len(cases["validation"]))
