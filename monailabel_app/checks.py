@@ -34,6 +34,7 @@ IGNORED = frozenset(
             "name",
         ),
         *("background", "foreground", "label_names", "multi_gpu", "gpus", "max_workers", "val_split", "pretrained"),
+        "restore_label_idx",  # of OHIF; ids are always the model's
         *("tracking", "tracking_uri", "tracking_experiment_name", "run_id", "dataset", "train_batch_size"),
         *("val_batch_size", "early_stop_patience", "enable_scheduler"),
     ]

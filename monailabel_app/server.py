@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio.to_thread
 import monailabel.endpoints
@@ -36,6 +37,7 @@ from monailabel_app.versions import UnknownModel
 
 logger = logging.getLogger(__name__)
 
+OHIF_COOKIE = "MONAILABEL_SERVER_URL"
 OHIF = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
 KEPT = {  # of MONAI Label's own requests; what is missing here does not exist
     "GET": (
@@ -189,10 +191,14 @@ def _add_own_routes(api: FastAPI, rules: Rules) -> None:
         return RedirectResponse("/ohif/")
 
     @api.get("/ohif/{path:path}", include_in_schema=False)
-    def ohif(path: str) -> Any:
+    def ohif(request: Request, path: str) -> Any:
         file = (OHIF / path).resolve() if "\0" not in path else OHIF
-        inside = file.is_relative_to(OHIF.resolve()) and file.is_file()
-        return FileResponse(file if inside else OHIF / "index.html")
+        if file.is_relative_to(OHIF.resolve()) and file.is_file():
+            return FileResponse(file)
+        answer = FileResponse(OHIF / "index.html")
+        # where its panel looks for the server; without it port 8000
+        answer.set_cookie(OHIF_COOKIE, quote(str(request.base_url), safe=""), samesite="strict")
+        return answer
 
     @api.put("/model/{model}", include_in_schema=False)
     @api.delete("/model/{model}", include_in_schema=False)

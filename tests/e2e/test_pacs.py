@@ -14,7 +14,7 @@ import requests
 import SimpleITK as sitk
 from helpers_dicom import COMPLETE, STACKS, in_ras, write_series
 from helpers_imaging import write_nifti
-from helpers_pacs import NETWORK, ORGANS, need_orthanc, send, write_seeing_model, write_stack
+from helpers_pacs import NETWORK, ORGANS, need_orthanc, send, write_stack
 from helpers_server import serve
 from monai.data import MetaTensor
 from monailabel.client import MONAILabelClient
@@ -83,15 +83,14 @@ class Hospital:
 
 
 @pytest.fixture(scope="module")
-def hospital(tmp_path_factory):
+def hospital(tmp_path_factory, seeing_models):
     need_orthanc()
     folder = tmp_path_factory.mktemp("pacs")
-    write_seeing_model(folder / "models" / "seeing")
     with orthanc(folder / "orthanc") as connection:
         client = PacsClient(connection)
         place = {"data_dir": folder / "data", **connection.as_environment()}
-        with serve(connection.url, folder / "models", "--validation-share", "0.5", **place) as server:
-            found = Hospital(folder, server, client, folder / "models")
+        with serve(connection.url, seeing_models, "--validation-share", "0.5", **place) as server:
+            found = Hospital(folder, server, client, seeing_models)
             for number, stack in enumerate(STACKS):
                 found.add(stack, PatientID=f"P{number}", PatientName=f"DOE^{number}")
             files, *_ = write_stack(folder / "other", "axial ascending", Modality="CT")
