@@ -18,7 +18,7 @@ from monailabel_app.pacs.connection import PacsConnection
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 STACKS = ("axial descending", "coronal")
-ENOUGH = 0.7  # of anatomy and overlay; interpolation blurs the edges of thick slices
+ENOUGH, FAR = 0.6, 0.2  # of anatomy and overlay; interpolation blurs the edges of thick slices, 0.67 to 0.9 were seen
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,8 @@ def test_mirrored_overlay_would_be_found(server, page, axis, mirrored):
         page.unroute("**/infer/**")
     assert not fits(before, views(page))
     shares = [overlap(*pair) for pair in zip(before, views(page), strict=True)]
-    assert max(shares[view] for view in mirrored) < ENOUGH
+    turned = [shares[view] for view in mirrored]
+    assert min(turned) < FAR and max(turned) < ENOUGH, shares
 
 
 def fits(before: list[np.ndarray], after: list[np.ndarray]) -> bool:
