@@ -1,10 +1,12 @@
-"""Start the server: `python -m monailabel_app --studies FOLDER`."""
+"""Start the server: `python -m monailabel_app --studies FOLDER`, or with a PACS of its own: `--orthanc FOLDER`."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +14,9 @@ import uvicorn
 from swin_umamba.errors import InputError
 
 from monailabel_app.monitoring import configure_logging
+from monailabel_app.pacs import options as pacs_options
+from monailabel_app.pacs.connection import PacsConnection, is_url
+from monailabel_app.pacs.orthanc import orthanc
 from monailabel_app.security import ORIGINS_VARIABLE, TOKEN_FILE_VARIABLE, UPLOAD_VARIABLE, Rules, is_loopback
 from monailabel_app.settings import ROOT, AppSettings
 
@@ -21,11 +26,23 @@ HERE = Path(__file__).resolve().parent
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line and serve until stopped."""
     options = _parser().parse_args(arguments)
-    try:
-        _prepare(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # before the server has its own: what was started is stopped
+    with contextlib.ExitStack() as stack:
+        try:
+            if options.orthanc is not None:
+                own = stack.enter_context(orthanc(options.orthanc, options.orthanc_port))
+                options.studies = own.url
+                os.environ.update(own.as_environment())
+                options.data_dir = options.data_dir or str(Path(options.orthanc) / ".swin_umamba")
+            _prepare(options)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        _serve(options)
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> None:
     shown = "127.0.0.1" if is_loopback(options.host) else options.host
     scheme = "https" if options.tls_certificate else "http"
     print(
@@ -41,15 +58,17 @@ def main(arguments: list[str] | None = None) -> int:
         ssl_certfile=options.tls_certificate,
         ssl_keyfile=options.tls_key,
     )
-    return 0
 
 
 def _prepare(options: argparse.Namespace) -> None:
     """Check the options and hand them to MONAI Label, whose settings are environment variables."""
-    url = options.studies.startswith(("http://", "https://"))
-    if not url and not Path(options.studies).is_dir():
+    os.environ.update(pacs_options.environment_of(options))
+    if is_url(options.studies):
+        studies = PacsConnection.from_environment(options.studies).url
+    elif Path(options.studies).is_dir():
+        studies = str(Path(options.studies).resolve())
+    else:
         raise InputError(f"studies {options.studies!r}: no such folder")
-    studies = options.studies.rstrip("/") if url else str(Path(options.studies).resolve())
     conf = {
         "models": os.pathsep.join(options.models or []),
         "data_dir": options.data_dir,
@@ -87,7 +106,9 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m monailabel_app", description="Serve models to 3D Slicer and OHIF.")
-    parser.add_argument("--studies", required=True, help="folder of NIfTI or NRRD images, or URL of a DICOMweb server")
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument("--studies", help="folder of NIfTI or NRRD images, or URL of a DICOMweb server")
+    images.add_argument("--orthanc", metavar="FOLDER", help="start an Orthanc that keeps DICOM images in this folder")
     parser.add_argument("--models", action="append", help="folder of models; default: models and bundle/models")
     parser.add_argument("--data-dir", help="state and logs; default: .swin_umamba in the folder of images")
     parser.add_argument(
@@ -104,6 +125,8 @@ def _parser() -> argparse.ArgumentParser:
         "--patient-pattern", help="regular expression whose first group is the patient in an image's id"
     )
     parser.add_argument("--validation-share", type=float, default=0.2, help="of the patients held out of training")
+    parser.add_argument("--orthanc-port", type=int, default=0, help="of that Orthanc; default: a free one")
+    pacs_options.add_options(parser)
     return parser
 
 

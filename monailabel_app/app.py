@@ -16,12 +16,17 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import ImageNotFoundException
 from swin_umamba import __version__
 from swin_umamba.errors import InputError
+from swin_umamba.models import ModelSpec
 from swin_umamba.outputs import DISCLAIMER
 
 from monailabel_app.batch import BatchSegmentation
 from monailabel_app.datastore import SafeDatastore
 from monailabel_app.history import History
-from monailabel_app.infer import SegmentationTask
+from monailabel_app.infer import SegmentationTask, flag_of
+from monailabel_app.pacs.connection import is_url
+from monailabel_app.pacs.datastore import SEND, PacsDatastore
+from monailabel_app.pacs.keeper import Keeper
+from monailabel_app.pacs.opening import open_pacs
 from monailabel_app.settings import AppSettings
 from monailabel_app.strategies import First, RandomImage, Uncertainty
 from monailabel_app.train import FineTuneTask
@@ -67,11 +72,22 @@ class SwinUMambaApp(MONAILabelApp):
         self._auto_update_scoring = False
 
     def init_datastore(self) -> Any:
-        """Return the store of a folder."""
+        """Return the store of a folder or of a PACS."""
+        if is_url(self.studies):
+            return open_pacs(self.studies, self.settings.data_dir, self.history, self._spec, self._organs)
         if not Path(self.studies).is_dir():
             raise InputError(f"studies {self.studies!r}: no such folder")
         reload = server_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD
         return SafeDatastore(self.studies, self.history, auto_reload=reload)
+
+    def _spec(self, name: str | None) -> ModelSpec:
+        """Return the description of the served version of a model, or of the first one."""
+        if not self.names:
+            raise InputError("no model is installed, so segments have no names")
+        return self.store.served(name if name in self.names else self.names[0]).spec
+
+    def _organs(self) -> set[str]:
+        return {organ for name in self.names for organ in self.store.served(name).spec.labels}
 
     def init_infers(self) -> dict[str, SegmentationTask]:
         """Return a task for each model."""
@@ -107,26 +123,39 @@ class SwinUMambaApp(MONAILabelApp):
             raise UnknownModel(f"unknown model {options.get('model')!r}; there are {', '.join(self.names) or 'none'}")
         store = datastore or self.datastore()
         image = str(options.get("image") or "")
-        known = image in set(store.list_images())
+        known, send = store.knows(image), flag_of(options, SEND)
+        if send:
+            store.check_send(image)
         if known:
             options["image"] = store.get_image_uri(image)
             options.setdefault("label", _label_of(store, image) if options.get("slices") else None)
         elif not (os.path.isabs(image) and os.path.exists(image)):
             raise ImageNotFoundException(f"Image {image!r} not found")
         file, result = task(options)
-        tag = options.get("label_tag", "original")
-        if known and options.get("save_label"):
+        tag = "original" if send else options.get("label_tag", "original")
+        if known and (options.get("save_label") or send):
             about = {"model": task.name, "model_version": result["model_version"], "params": result}
-            store.save_label(image, file, tag, {**about, "label_info": _label_info(result["label_names"])})
+            about |= {"label_info": _label_info(result["label_names"]), **({SEND: True} if send else {})}
+            store.save_label(image, file, tag, about)
+            if send:
+                result = {**result, "pacs": store.sending(image, tag)}
         return {"label": file, "tag": tag, "file": file, "params": result}
 
     def info(self) -> dict[str, Any]:
         """Return what clients show; without a model, what to do."""
         return {**super().info(), "description": DISCLAIMER if self.names else NO_MODEL, "note": DISCLAIMER}
 
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        """Return, for the answer to who submits a label, whether the PACS has it."""
+        store = self.datastore()
+        return {"pacs": store.sending(image_id, "final")} if isinstance(store, PacsDatastore) else {}
+
     def on_init_complete(self) -> None:
         """Load the first network in the background, so that the first person does not wait for it."""
         super().on_init_complete()
+        if self._server_mode and isinstance(self._datastore, PacsDatastore):
+            self.pacs_keeper = Keeper(self._datastore)
+            self.pacs_keeper.start()
         if self._server_mode and self._infers:
             task = next(iter(self._infers.values()))
             threading.Thread(target=_warm_up, args=(task,), name="warm-up", daemon=True).start()

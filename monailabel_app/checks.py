@@ -17,7 +17,7 @@ SUFFIXES = tuple(pattern.lstrip("*") for pattern in EXTENSIONS)
 CLIENT = ("client_id",)
 INFER_OPTIONS = (
     *("device", "mirror", "largest_component", "slices", "save_label", "label_tag"),
-    *("result_extension", "result_dtype", "result_compress", "label_info", *CLIENT),
+    *("result_extension", "result_dtype", "result_compress", "label_info", "send_to_pacs", *CLIENT),
 )
 # of MONAI Label's stock clients; without a meaning here, and dropped
 IGNORED = frozenset(
@@ -34,6 +34,7 @@ IGNORED = frozenset(
             "name",
         ),
         *("background", "foreground", "label_names", "multi_gpu", "gpus", "max_workers", "val_split", "pretrained"),
+        "restore_label_idx",  # of OHIF; ids are always the model's
         *("tracking", "tracking_uri", "tracking_experiment_name", "run_id", "dataset", "train_batch_size"),
         *("val_batch_size", "early_stop_patience", "enable_scheduler"),
     ]
@@ -49,6 +50,7 @@ BATCH_OPTIONS = (
     "again",
     "save_label",
     "label_tag",
+    "send_to_pacs",
 )
 
 

@@ -52,6 +52,18 @@ class SafeDatastore(LocalDatastore):
         self._set_aside_broken_list(Path(folder) / "datastore_v2.json")
         super().__init__(str(folder), extensions=EXTENSIONS, auto_reload=auto_reload)
 
+    def knows(self, image_id: str) -> bool:
+        """Tell whether there is such an image."""
+        return image_id in self._datastore.objects
+
+    def check_send(self, image_id: str) -> None:
+        """Check that an automatic result may go into the PACS.
+
+        Raises:
+            InputError: always; a folder of files has none.
+        """
+        raise InputError("send_to_pacs: legal: false; this server's images are files of a folder")
+
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Add an image once it could be read.
 

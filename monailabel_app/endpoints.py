@@ -27,6 +27,7 @@ from monailabel_app.checks import (
     parse_json,
 )
 from monailabel_app.datastore import check_name
+from monailabel_app.pacs.endpoints import dicom_seg
 from monailabel_app.worklist import progress_of
 
 router = APIRouter()
@@ -59,6 +60,8 @@ def segment(
         raise HTTPException(404, f"Session {session_id[:60]!r} not found")
     if not (image or session_id or file is not None):
         raise InputError("image: legal: the id of an image, an uploaded file, or a session_id")
+    if output is infer.ResultType.dicom_seg:
+        return dicom_seg(background_tasks, model, image, options)
     text = json.dumps(options)
     return infer.run_inference(background_tasks, model, image, session_id, text, file, label, output)
 
@@ -215,7 +218,7 @@ def _train_options(params: Options) -> dict[str, Any]:
 
 
 def _known_image(image: str) -> None:
-    if image not in app_instance().datastore()._datastore.objects:
+    if not app_instance().datastore().knows(image):
         raise ImageNotFoundException(f"Image {image[:128]!r} not found")
 
 

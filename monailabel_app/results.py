@@ -8,9 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import itk
 import nibabel as nib
 import numpy as np
-from monai.data import ITKWriter, MetaTensor
+from monai.data import MetaTensor
+from swin_umamba.dicom.source import LPS_TO_RAS
 from swin_umamba.errors import InputError
 from swin_umamba.outputs import save_label_map
 
@@ -45,16 +47,29 @@ def write_result(labels: MetaTensor, folder: str | os.PathLike, extension: str, 
     os.close(handle)
     try:
         if extension == ".nrrd":
-            writer = ITKWriter(output_dtype=np.dtype(dtype), compression=compress)
-            writer.set_data_array(labels.as_tensor().cpu(), channel_dim=0)
-            writer.set_metadata({"affine": labels.affine.cpu().numpy()}, resample=False)
-            writer.write(name)
+            itk.imwrite(_as_itk(labels, np.dtype(dtype)), name, compression=compress)
         else:
             save_label_map(name, labels)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     return name
+
+
+def _as_itk(labels: MetaTensor, dtype: np.dtype) -> Any:
+    """Return a label map (1, X, Y, Z) as an ITK image in LPS.
+
+    MONAI's `ITKWriter` sends the label map through its resampler, which fails where an axis of the image is not the
+    patient's axis of the same number, as in coronal and sagittal acquisitions.
+    """
+    voxels = labels.cpu().numpy()[0].astype(dtype)
+    image = itk.image_from_array(np.ascontiguousarray(voxels.transpose(2, 1, 0)))  # (X, Y, Z) -> (Z, Y, X)
+    affine = LPS_TO_RAS @ labels.affine.cpu().numpy()
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(affine[:3, :3] / spacing)))
+    return image
 
 
 def parse_slices(text: Any, count: int) -> slice | None:

@@ -13,14 +13,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio.to_thread
 import monailabel.endpoints
 from fastapi import FastAPI, Form, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
-from monailabel.config import settings
-from monailabel.endpoints import datastore, info, model, proxy, session
+from monailabel.endpoints import datastore, info, model, session
 from monailabel.endpoints.user.auth import DEFAULT_USER
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
@@ -30,11 +30,14 @@ from swin_umamba.errors import InputError, input_error_of
 from monailabel_app import endpoints
 from monailabel_app.checks import check_tag, parse_json
 from monailabel_app.monitoring import RequestLog, metrics, request_id
+from monailabel_app.pacs import endpoints as pacs_endpoints
+from monailabel_app.pacs.connection import PacsError
 from monailabel_app.security import COOKIE, Guard, Rules
 from monailabel_app.versions import UnknownModel
 
 logger = logging.getLogger(__name__)
 
+OHIF_COOKIE = "MONAILABEL_SERVER_URL"
 OHIF = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
 KEPT = {  # of MONAI Label's own requests; what is missing here does not exist
     "GET": (
@@ -60,11 +63,12 @@ def create_app(rules: Rules | None = None) -> Any:
     rules = rules or Rules.from_environment()
     api = FastAPI(title="Swin-UMamba for MONAI Label", docs_url=None, redoc_url=None, lifespan=_lifespan)
     api.include_router(endpoints.router)
+    api.include_router(pacs_endpoints.router)
     _add_stock_routes(api)
     _add_own_routes(api, rules)
     for kind, status in (
         (UnknownModel, 404), (ImageNotFoundException, 404), (LabelNotFoundException, 404),
-        (MONAILabelException, 400), (InputError, 400),
+        (MONAILabelException, 400), (InputError, 400), (PacsError, 502),
     ):  # fmt: skip
         api.add_exception_handler(kind, functools.partial(_refuse, status=status))
     api.add_exception_handler(Exception, _fail)
@@ -77,11 +81,14 @@ def create_app(rules: Rules | None = None) -> Any:
 
 
 @asynccontextmanager
-async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
     instance = await anyio.to_thread.run_sync(app_instance)
     instance.server_mode(True)
-    instance.on_init_complete()
+    await anyio.to_thread.run_sync(instance.on_init_complete)
     yield
+    proxy = getattr(api.state, "dicom_proxy", None)
+    if proxy is not None:
+        await proxy.close()
 
 
 def _add_stock_routes(api: FastAPI) -> None:
@@ -94,9 +101,6 @@ def _add_stock_routes(api: FastAPI) -> None:
                 api.add_api_route(
                     route.path, off_the_loop(route.endpoint), methods=methods, summary=route.summary, tags=route.tags
                 )
-    for route in proxy.router.routes:  # asynchronous for real; reads only
-        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
-            api.add_api_route(route.path, _dicom_only(route.endpoint), methods=["GET"], include_in_schema=False)
 
 
 def off_the_loop(endpoint: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,13 +132,10 @@ def off_the_loop(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
 def _check_values(values: dict[str, Any]) -> None:
     """Refuse ids that the data store does not know, and illegal tags, before a path is made of them."""
-    objects = None
     for name in ("image", "label", "id"):
         value = values.get(name)
-        if isinstance(value, str):
-            objects = app_instance().datastore()._datastore.objects if objects is None else objects
-            if value not in objects:
-                raise ImageNotFoundException(f"Image {value[:128]!r} not found")
+        if isinstance(value, str) and not app_instance().datastore().knows(value):
+            raise ImageNotFoundException(f"Image {value[:128]!r} not found")
     if isinstance(values.get("tag"), str):
         check_tag(values["tag"])
     if values.get("uncompress"):
@@ -145,16 +146,6 @@ def _check_values(values: dict[str, Any]) -> None:
         name = file.filename or ""
         if not name or name in (".", "..") or any(part in name for part in ("/", "\\", "\0")):
             raise InputError(f"files: name {name[:60]!r}: legal: a plain file name")
-
-
-def _dicom_only(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    async def run(request: Request, path: str) -> Any:
-        if not settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")):
-            raise HTTPException(404, "this server's images are files of a folder, it has no DICOMweb")
-        return await endpoint(request, path, DEFAULT_USER)
-
-    run.__name__ = endpoint.__name__
-    return run
 
 
 def _add_own_routes(api: FastAPI, rules: Rules) -> None:
@@ -200,10 +191,14 @@ def _add_own_routes(api: FastAPI, rules: Rules) -> None:
         return RedirectResponse("/ohif/")
 
     @api.get("/ohif/{path:path}", include_in_schema=False)
-    def ohif(path: str) -> Any:
+    def ohif(request: Request, path: str) -> Any:
         file = (OHIF / path).resolve() if "\0" not in path else OHIF
-        inside = file.is_relative_to(OHIF.resolve()) and file.is_file()
-        return FileResponse(file if inside else OHIF / "index.html")
+        if file.is_relative_to(OHIF.resolve()) and file.is_file():
+            return FileResponse(file)
+        answer = FileResponse(OHIF / "index.html")
+        # where its panel looks for the server; without it port 8000
+        answer.set_cookie(OHIF_COOKIE, quote(str(request.base_url), safe=""), samesite="strict")
+        return answer
 
     @api.put("/model/{model}", include_in_schema=False)
     @api.delete("/model/{model}", include_in_schema=False)
@@ -214,6 +209,7 @@ def _add_own_routes(api: FastAPI, rules: Rules) -> None:
 
 def _refuse(request: Request, error: Exception, status: int) -> JSONResponse:
     message = getattr(error, "msg", None) or str(error)
+    status = getattr(error, "status", status)  # of a PACS
     return JSONResponse({"detail": " ".join(str(message).split())}, status_code=status)
 
 

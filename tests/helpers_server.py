@@ -24,7 +24,7 @@ class Server:
     """A running server."""
 
     url: str
-    studies: Path
+    studies: Path | str
     data_dir: Path
     process: subprocess.Popen
     log: Path
@@ -54,16 +54,17 @@ def write_studies(folder: Path, count: int) -> Path:
 
 @contextmanager
 def serve(
-    studies: Path, models: Path, *arguments: str, data_dir: Path | None = None, **environment
+    studies: Path | str, models: Path, *arguments: str, data_dir: Path | None = None, **environment
 ) -> Iterator[Server]:
-    """Start the documented command and stop it at the end."""
+    """Start the documented command and stop it at the end; for a PACS, `studies` is its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    data_dir = data_dir or studies / ".swin_umamba"
+    data_dir = data_dir or Path(studies) / ".swin_umamba"
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / f"process_{port}.log"
-    command = [sys.executable, "-m", "monailabel_app", "--studies", str(studies), "--models", str(models)]
+    command = [sys.executable, "-m", "monailabel_app", "--models", str(models)]
+    command += [] if "--orthanc" in arguments else ["--studies", str(studies)]
     command += ["--data-dir", str(data_dir), "--port", str(port), "--device", "cpu", *arguments]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "bundle")])
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "PYTHONPATH": paths, **environment}

@@ -79,7 +79,7 @@ def find_earlier(
         and dataset.get("ManufacturerModelName") == text(spec.name)
         and set(referenced_instances(dataset).get(str(source.first.SeriesInstanceUID), ())) & set(source.headers)
     ]
-    return sorted(ours, key=_age)
+    return sorted(ours, key=age_of)
 
 
 def referenced_instances(dataset: Dataset) -> dict[str, list[str]]:
@@ -154,7 +154,7 @@ def record_earlier(dataset: Dataset, earlier: Sequence[Dataset]) -> None:
 
 def latest_of(datasets: Iterable[Dataset]) -> Dataset:
     """Return the result that was made last."""
-    return max(datasets, key=_age)
+    return max(datasets, key=age_of)
 
 
 def reference_to(dataset: Dataset) -> Dataset:
@@ -180,7 +180,8 @@ def text(value: str, length: int = LONG_STRING) -> str:
     return re.sub(r"[\\\x00-\x1f\x7f]", " ", value).strip()[:length].strip()
 
 
-def _age(dataset: Dataset) -> tuple[str, str, int]:
+def age_of(dataset: Dataset) -> tuple[str, str, int]:
+    """Return date, time and instance number of a result's content, which sort by time."""
     date = dataset.get("ContentDate") or dataset.get("StructureSetDate") or ""
     time = dataset.get("ContentTime") or dataset.get("StructureSetTime") or ""
     return (str(date), str(time), int(dataset.get("InstanceNumber") or 0))

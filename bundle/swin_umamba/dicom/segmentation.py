@@ -161,6 +161,15 @@ def read_segmentation(
     return with_affine(voxels, source)
 
 
+def segment_names(segment: Dataset) -> list[str]:
+    """Return what a segment is called: by its label, and our name of the organ that its codes mean."""
+    kind = (segment.get("SegmentedPropertyTypeCodeSequence") or [Dataset()])[0]
+    sides = [item.get("SegmentedPropertyTypeModifierCodeSequence") for item in (kind, segment)]  # old files: the latter
+    side = next((str(found[0].CodeValue) for found in sides if found), None)
+    names = (str(segment.get("SegmentLabel") or ""), organ_of(str(kind.get("CodeValue")), side))
+    return [name for name in names if name]
+
+
 def _frames(voxels: np.ndarray, source: Source, headers: Sequence[Dataset]) -> tuple[np.ndarray, Any]:
     """Return frames (frame, row, column) in the order of the images, and where they lie: None for all of them."""
     planes = voxels.transpose(2, 1, 0)  # (column, row, slice) -> (slice, row, column)
@@ -201,11 +210,7 @@ def _descriptions(spec: ModelSpec, algorithm_type: str) -> list[highdicom.seg.Se
 def _label_id(segment: Dataset, labels: Mapping[str, int] | None) -> int:
     if labels is None:
         return int(segment.SegmentNumber)
-    kind = (segment.get("SegmentedPropertyTypeCodeSequence") or [Dataset()])[0]
-    sides = [item.get("SegmentedPropertyTypeModifierCodeSequence") for item in (kind, segment)]  # old files: the latter
-    side = next((str(found[0].CodeValue) for found in sides if found), None)
-    names = (str(segment.get("SegmentLabel") or ""), organ_of(str(kind.get("CodeValue")), side))
-    return label_of(f"segment {segment.SegmentNumber}", names, labels)
+    return label_of(f"segment {segment.SegmentNumber}", segment_names(segment), labels)
 
 
 def _of_frame(dataset: Dataset, group: Dataset, keyword: str) -> Dataset:

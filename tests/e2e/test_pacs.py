@@ -1,0 +1,299 @@
+"""A real Orthanc and a real server: series in, segmentations out, voxel by voxel, in every way that images can lie."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import requests
+import SimpleITK as sitk
+from helpers_dicom import COMPLETE, STACKS, in_ras, write_series
+from helpers_imaging import write_nifti
+from helpers_pacs import NETWORK, ORGANS, need_orthanc, send, write_stack
+from helpers_server import serve
+from monai.data import MetaTensor
+from monailabel.client import MONAILabelClient
+from swin_umamba.dicom.provenance import find_earlier
+from swin_umamba.dicom.segmentation import read_segmentation, write_segmentation
+from swin_umamba.dicom.source import on_grid, read_source
+from swin_umamba.models import ModelSpec, read_spec
+
+from monailabel_app.pacs.client import PacsClient
+from monailabel_app.pacs.connection import PacsConnection
+from monailabel_app.pacs.orthanc import orthanc
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+class Hospital:
+    """An Orthanc, a server on it, and a series of each kind."""
+
+    def __init__(self, folder: Path, server, client: PacsClient, models: Path) -> None:
+        self.folder, self.server, self.client = folder, server, client
+        self.spec = read_spec(models / "seeing")
+        self.series: dict[str, str] = {}
+        self.truth: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def add(self, stack: str, like: str = "", **tags) -> str:
+        """Send a series, under a name of its own if it is `like` another, to the PACS."""
+        files, labels, affine = write_stack(self.folder / f"dicom {len(self.series)}", like or stack, **tags)
+        self.series[stack] = send(self.client, files)
+        self.truth[stack] = (labels, affine)
+        return self.series[stack]
+
+    def files(self, stack: str) -> list[Path]:
+        return sorted((self.folder / f"dicom {list(self.series).index(stack)}").iterdir())
+
+    def segmentations(self, stack: str) -> list[pydicom.Dataset]:
+        """Return what the PACS has of us for a series, oldest first, with pixels."""
+        header = pydicom.dcmread(self.files(stack)[0])
+        study = str(header.StudyInstanceUID)
+        found = [h for uid in self.client.series({"Modality": "SEG"}, study) for h in self.client.headers(study, uid)]
+        ours = find_earlier(found, self.files(stack), self.spec)
+        return [self.client.instance(study, str(h.SeriesInstanceUID), str(h.SOPInstanceUID)) for h in ours]
+
+    def slicer(self, name: str = "alice") -> MONAILabelClient:
+        return MONAILabelClient(self.server.url, tmpdir=str(self.folder), client_id=name)
+
+    def submit(self, stack: str, labels: np.ndarray, name: str = "Roe^Jane", order=ORGANS, **more) -> dict:
+        """Submit a label as 3D Slicer does, with its values in the order of its list of segments."""
+        table = np.zeros(256, np.uint8)
+        info = []
+        for value, (organ, number) in enumerate(order.items(), start=1):
+            table[number] = value
+            info.append({"name": organ, "idx": value})
+        source = read_source(self.files(stack))  # the grid of the image that the server gives
+        voxels = on_grid(table[labels], self.truth[stack][1], source)
+        path = write_nifti(self.folder / "label.nii.gz", voxels, source.affine)
+        params = {"label_info": info, "model": "seeing", **more}
+        return self.slicer(name).save_label(self.series[stack], str(path), params=params)
+
+    def wait(self, what, seconds: float = 60):
+        """Return what a question gives once that is not empty."""
+        end = time.monotonic() + seconds
+        while not (answer := what()):
+            assert time.monotonic() < end, self.server.get("/pacs/").text
+            time.sleep(0.2)
+        return answer
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory, seeing_models):
+    need_orthanc()
+    folder = tmp_path_factory.mktemp("pacs")
+    with orthanc(folder / "orthanc") as connection:
+        client = PacsClient(connection)
+        place = {"data_dir": folder / "data", **connection.as_environment()}
+        with serve(connection.url, seeing_models, "--validation-share", "0.5", **place) as server:
+            found = Hospital(folder, server, client, seeing_models)
+            for number, stack in enumerate(STACKS):
+                found.add(stack, PatientID=f"P{number}", PatientName=f"DOE^{number}")
+            files, *_ = write_stack(folder / "other", "axial ascending", Modality="CT")
+            send(client, files)
+            found.wait(lambda: server.get("/info/").json()["datastore"]["total"] == len(STACKS))
+            yield found
+
+
+def dice(found: np.ndarray, truth: np.ndarray) -> float:
+    return 2 * np.count_nonzero(found & truth) / (np.count_nonzero(found) + np.count_nonzero(truth))
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_result_lies_on_the_series(hospital, stack):
+    params = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "device": "cpu"}
+    file, result = hospital.slicer().infer("seeing", hospital.series[stack], params)
+    assert result["label_names"] == ORGANS
+    found = sitk.ReadImage(file)
+    steps = np.reshape(found.GetDirection(), (3, 3)) * np.array(found.GetSpacing())
+    lps = np.vstack([np.column_stack([steps, found.GetOrigin()]), [0, 0, 0, 1]])
+    voxels = MetaTensor(sitk.GetArrayFromImage(found).transpose(2, 1, 0)[None], np.diag([-1, -1, 1, 1]) @ lps)
+    labels, affine = hospital.truth[stack]
+    (found_ras, found_affine), (true_ras, true_affine) = in_ras(voxels), in_ras(MetaTensor(labels[None], affine))
+    assert found_ras.shape == true_ras.shape
+    np.testing.assert_allclose(found_affine, true_affine, atol=1e-4)
+    assert dice(found_ras > 0, true_ras > 0) > 0.95
+    assert dice(found_ras == 1, true_ras == 1) > 0.95
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_submitted_label_comes_back_from_the_pacs_voxel_by_voxel(hospital, stack):
+    labels, affine = hospital.truth[stack]
+    before = hospital.server.get("/info/").json()["datastore"]["completed"]
+    turned = {organ: ORGANS[organ] for organ in ("bladder", "pancreas", "spleen", "liver")}
+    answer = hospital.submit(stack, labels, order=turned)
+    assert answer["pacs"] == "stored"
+    assert hospital.server.get("/info/").json()["datastore"]["completed"] == before + 1
+    (dataset,) = hospital.segmentations(stack)
+    found = read_segmentation(dataset, hospital.files(stack), hospital.spec.labels)
+    expected = in_ras(MetaTensor(labels[None], affine))
+    np.testing.assert_array_equal(in_ras(found)[0], expected[0])
+    np.testing.assert_allclose(in_ras(found)[1], expected[1], atol=1e-4)
+    assert dataset.PatientName == pydicom.dcmread(hospital.files(stack)[0]).PatientName
+    assert dataset.ContentCreatorName == "Roe^Jane"
+    assert [s.SegmentAlgorithmType for s in dataset.SegmentSequence] == ["SEMIAUTOMATIC"] * len(ORGANS)
+    assert {s.SegmentLabel: s.SegmentNumber for s in dataset.SegmentSequence} == ORGANS
+    codes = [s.SegmentedPropertyTypeCodeSequence[0].CodeValue for s in dataset.SegmentSequence]
+    assert codes == ["10200004", "78961009", "15776009", "89837001"]
+
+
+def test_labels_supersede_each_other(hospital):
+    labels, _ = hospital.truth["axial ascending"]
+    for organ in (2, 3):
+        assert hospital.submit("axial ascending", np.where(labels == organ, 0, labels))["pacs"] == "stored"
+    found = hospital.segmentations("axial ascending")
+    assert len({dataset.SeriesInstanceUID for dataset in found}) == 1
+    assert [dataset.InstanceNumber for dataset in found] == [1, 2, 3]
+    earlier = {item.ReferencedSOPInstanceUID for item in found[2].ReferencedImageSequence}
+    assert earlier == {dataset.SOPInstanceUID for dataset in found[:2]}
+    last = read_segmentation(found[2], hospital.files("axial ascending"), hospital.spec.labels)
+    assert not (last == 3).any()
+    assert (last == 2).any()
+    assert hospital.submit("axial ascending", np.where(labels == 3, 0, labels))["pacs"] == "stored"
+    assert len(hospital.segmentations("axial ascending")) == 3  # the same label is not sent again
+
+
+def test_segment_of_its_own_is_stored_too(hospital):
+    labels, _ = hospital.truth["coronal"]
+    hospital.submit("coronal", labels, order={"spleen": 2, "liver": 1, "a cyst": 3})
+    last = hospital.segmentations("coronal")[-1]
+    assert [s.SegmentLabel for s in last.SegmentSequence] == [*ORGANS, "a cyst"]
+    found = read_segmentation(last, hospital.files("coronal")).numpy()[0]
+    for number, painted in {1: 1, 2: 2, 3: 0, 4: 0, 5: 3}.items():
+        assert np.count_nonzero(found == number) == (np.count_nonzero(labels == painted) if painted else 0)
+
+
+def infer(hospital: Hospital, uid: str, output: str = "json", **params) -> requests.Response:
+    """Ask for a result by REST."""
+    url = f"{hospital.server.url}/infer/seeing?image={uid}&output={output}"
+    return requests.post(url, data={"params": json.dumps({"device": "cpu", **params})}, timeout=120)
+
+
+def test_automatic_result_is_stored_only_when_it_is_asked_for_and_nobody_has_corrected(hospital):
+    uid = hospital.add("fresh", like="oblique", PatientID="P9")  # the server has not heard of it yet
+    assert "pacs" not in infer(hospital, uid).json()
+    assert hospital.segmentations("fresh") == []
+    assert infer(hospital, uid, send_to_pacs=True).json()["pacs"] == "stored"
+    (dataset,) = hospital.segmentations("fresh")
+    assert {s.SegmentAlgorithmType for s in dataset.SegmentSequence} == {"AUTOMATIC"}
+    assert not dataset.get("ContentCreatorName")
+    hospital.submit("fresh", hospital.truth["fresh"][0])
+    found = hospital.segmentations("fresh")
+    assert len(found) == 2  # the correction supersedes the automatic result
+    assert {s.SegmentAlgorithmType for s in found[1].SegmentSequence} == {"SEMIAUTOMATIC"}
+    refused = infer(hospital, uid, send_to_pacs=True)
+    assert refused.status_code == 400
+    assert "corrected" in refused.json()["detail"]
+
+
+def test_result_as_dicom_seg(hospital, tmp_path):
+    answer = infer(hospital, hospital.series["oblique"], output="dicom_seg")
+    assert answer.headers["content-type"] == "application/dicom"
+    (tmp_path / "a.dcm").write_bytes(answer.content)
+    found = read_segmentation(tmp_path / "a.dcm", hospital.files("oblique"), ORGANS)
+    labels, affine = hospital.truth["oblique"]
+    assert dice(in_ras(found)[0] == 1, in_ras(MetaTensor(labels[None], affine))[0] == 1) > 0.95
+    assert not list((hospital.server.data_dir / "tmp").glob("segmentation_*"))
+    upload = {"file": ("a.nii.gz", b"no image")}
+    answer = requests.post(f"{hospital.server.url}/infer/seeing?output=dicom_seg", files=upload, timeout=60)
+    assert answer.status_code == 400
+    assert "series of a PACS" in answer.json()["detail"]
+
+
+def test_label_made_elsewhere_is_taken(hospital):
+    """Another workstation, with other numbers for the organs, two organs less and one segment more."""
+    uid = hospital.add("elsewhere", like="coronal", PatientID="P10")
+    labels, affine = hospital.truth["elsewhere"]
+    other = ModelSpec(name="workstation", network=NETWORK, labels={"tumour": 1, "bladder": 2, "Liver": 3})
+    theirs = np.select([labels == 1, labels == 4, labels == 3], [3, 2, 1], 0).astype(np.uint8)
+    path = hospital.folder / "theirs.dcm"
+    completed = hospital.server.get("/info/").json()["datastore"]["completed"]
+    for kind in ("AUTOMATIC", "SEMIAUTOMATIC"):
+        dataset = write_segmentation(
+            theirs, hospital.files("elsewhere"), other, path, affine=affine, algorithm_type=kind, reviewer="Poe^Ann"
+        )
+        dataset.Manufacturer = "Workstation"
+        hospital.client.store([dataset])
+        if kind == "AUTOMATIC":  # nobody has looked at it
+            seen = hospital.server.get("/pacs/").json()["updated"]
+            hospital.wait(lambda before=seen: hospital.server.get("/info/") and state(hospital)["updated"] > before)
+            assert hospital.server.get("/info/").json()["datastore"]["completed"] == completed
+    hospital.wait(lambda: hospital.server.get("/info/").json()["datastore"]["completed"] == completed + 1)
+    answer = hospital.server.get(f"/datastore/label?label={uid}&tag=final")
+    (hospital.folder / "taken.nii.gz").write_bytes(answer.content)
+    taken = nib.load(hospital.folder / "taken.nii.gz")
+    found = in_ras(MetaTensor(np.asarray(taken.dataobj)[None], taken.affine))
+    np.testing.assert_array_equal(found[0], in_ras(MetaTensor(theirs[None], affine))[0])
+    info = hospital.server.get(f"/datastore/label/info?label={uid}&tag=final").json()
+    assert info["client_id"] == "Poe^Ann"
+    assert {item["name"]: item["idx"] for item in info["label_info"]} == {"tumour (1)": 1, "bladder": 2, "liver": 3}
+    assert hospital.segmentations("elsewhere") == []  # theirs is not sent back as ours
+
+
+def state(hospital: Hospital) -> dict:
+    """Return what the server says of the PACS."""
+    return hospital.server.get("/pacs/").json()
+
+
+def test_training_on_labels_of_the_pacs(hospital):
+    options = {"max_epochs": 1, "iterations_per_epoch": 1, "device": "cpu", "promote": "never"}
+    hospital.slicer().train_start("seeing", options)
+    assert hospital.server.wait_for_training()["status"] == "DONE", hospital.server.get("/train/").json()
+    record = hospital.server.get("/versions/seeing").json()["versions"][-1]
+    assert record["left_out"] == {}
+    assert sorted(record["training"] + record["validation"]) == sorted(hospital.series.values())
+    assert any("tumour" in warning for warning in record["warnings"])
+
+
+def test_viewer_asks_through_the_server(hospital):
+    proxy = f"{hospital.server.url}/proxy/dicom/qido"
+    assert len(requests.get(f"{proxy}/series?Modality=MR", timeout=60).json()) == len(hospital.series)
+    assert requests.get(f"{proxy}/series?Modality=US", timeout=60).json() == []
+    assert len(requests.get(f"{proxy}/studies?limit=2&offset=1", timeout=60).json()) == 2
+    header = pydicom.dcmread(hospital.files("coronal")[0])
+    place = f"studies/{header.StudyInstanceUID}/series/{header.SeriesInstanceUID}/instances/{header.SOPInstanceUID}"
+    accept = {"Accept": 'multipart/related; type="application/octet-stream"'}
+    frame = requests.get(f"{hospital.server.url}/proxy/dicom/wado/{place}/frames/1", headers=accept, timeout=60)
+    assert header.PixelData in frame.content
+    for path in ("patients", "../instances", "studies/..", "%2e%2e/system", "studies//series", "system"):
+        assert requests.get(f"{proxy}/{path}", timeout=60).status_code in (400, 404, 422), path
+    refused = requests.post(f"{proxy}/studies", data=b"{}", headers={"Content-Type": "application/json"}, timeout=60)
+    assert refused.status_code == 400
+
+
+def test_store_and_read_through_the_server(hospital, tmp_path):
+    """What a viewer stores, and frames of one bit a pixel that do not end with a byte: 5 x 5."""
+    affine = np.diag([1.5, 1.5, 4, 1])
+    files = write_series(tmp_path / "small", np.zeros((5, 5, 3)), affine, **{**COMPLETE, "Modality": "CT"})
+    viewer = PacsClient(PacsConnection(f"{hospital.server.url}/proxy/dicom/wado"))
+    send(viewer, files)
+    labels = (np.arange(75) % 7 % 2).reshape(5, 5, 3)
+    dataset = write_segmentation(labels, files, hospital.spec, tmp_path / "a.dcm", affine=affine)
+    viewer.store([dataset])
+    uids = (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID)
+    assert viewer.instance(*uids).PixelData == dataset.PixelData
+    place = "studies/{}/series/{}/instances/{}/frames/2".format(*uids)
+    answer = requests.get(f"{viewer.url}/{place}", timeout=60)
+    assert answer.status_code == 200, answer.text
+    body = answer.content.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]
+    bits = np.unpackbits(np.frombuffer(body, np.uint8), bitorder="little")[:25].reshape(5, 5)
+    np.testing.assert_array_equal(bits, dataset.pixel_array[1])
+
+
+def test_series_that_still_arrives_is_fetched_again(hospital):
+    files, labels, _ = write_stack(hospital.folder / "arriving", "axial ascending", PatientID="P11")
+    uid = send(hospital.client, files[:8])
+    assert hospital.server.get(f"/datastore/image?image={uid}").status_code == 200
+    send(hospital.client, files[8:])
+    (hospital.folder / "whole.nii.gz").write_bytes(hospital.server.get(f"/datastore/image?image={uid}").content)
+    assert nib.load(hospital.folder / "whole.nii.gz").shape == labels.shape
+
+
+def test_nothing_of_the_patients_in_the_log(hospital):
+    text = (hospital.server.data_dir / "logs" / "server.log").read_text()
+    assert "DOE" not in text
+    assert "Roe" not in text
