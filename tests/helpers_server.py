@@ -64,7 +64,8 @@ def serve(
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / f"process_{port}.log"
     command = [sys.executable, "-m", "monailabel_app", "--studies", str(studies), "--models", str(models)]
-    command += ["--data-dir", str(data_dir), "--port", str(port), "--device", "cpu", *arguments]
+    command += ["--data-dir", str(data_dir), "--port", str(port), "--device", "cpu"]
+    command += ["--uncertainty-model", "none", *arguments]  # a process in the background that few tests need
     paths = os.pathsep.join([str(ROOT), str(ROOT / "bundle")])
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "PYTHONPATH": paths, **environment}
     with open(log, "wb") as output:
