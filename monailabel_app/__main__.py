@@ -11,16 +11,19 @@ import sys
 from pathlib import Path
 
 import uvicorn
+from filelock import FileLock, Timeout
 from swin_umamba.errors import InputError
+from swin_umamba.files import make_writable_folder
 
 from monailabel_app.monitoring import configure_logging
 from monailabel_app.pacs import options as pacs_options
 from monailabel_app.pacs.connection import PacsConnection, is_url
 from monailabel_app.pacs.orthanc import orthanc
 from monailabel_app.security import ORIGINS_VARIABLE, TOKEN_FILE_VARIABLE, UPLOAD_VARIABLE, Rules, is_loopback
-from monailabel_app.settings import ROOT, AppSettings
+from monailabel_app.settings import TEMPORARY, AppSettings
 
 HERE = Path(__file__).resolve().parent
+_RUNNING: list[FileLock] = []  # held until the process ends
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,6 +78,7 @@ def _prepare(options: argparse.Namespace) -> None:
         "device": options.device,
         "patient_pattern": options.patient_pattern,
         "validation_share": options.validation_share,
+        "uncertainty_model": options.uncertainty_model,
     }
     conf = {key: str(value) for key, value in conf.items() if value not in (None, "")}
     settings = AppSettings.from_conf(studies, conf)
@@ -87,21 +91,26 @@ def _prepare(options: argparse.Namespace) -> None:
     os.environ.update({name: value for name, value in variables.items() if value})
     if Rules.from_environment().token is None and not is_loopback(options.host):
         raise InputError(f"host {options.host!r}: beyond this machine a token is needed: --token-file FILE")
+    _only_server_on(settings.data_dir)
+    temporary = make_writable_folder(settings.data_dir / TEMPORARY)
     os.environ.update(
+        TMPDIR=str(temporary),  # uploads on their way are patients' images too
         MONAI_LABEL_APP_DIR=str(HERE),
         MONAI_LABEL_STUDIES=studies,
         MONAI_LABEL_APP_CONF=json.dumps(conf),
         MONAI_LABEL_SERVER_PORT=str(options.port),
         MONAI_LABEL_AUTO_UPDATE_SCORING="false",
-        MONAI_LABEL_TASKS_SCORING="false",
         MONAI_LABEL_SESSION_PATH=str(settings.data_dir / "sessions"),
-        PYTHONPATH=os.pathsep.join(
-            dict.fromkeys(
-                [str(ROOT), str(ROOT / "bundle"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-            )
-        ),
     )
     configure_logging(settings.data_dir)
+
+
+def _only_server_on(data_dir: Path) -> None:
+    try:
+        _RUNNING.append(FileLock(data_dir / ".server"))
+        _RUNNING[-1].acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"data directory {str(data_dir)!r} is used by a server that runs already") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,6 +136,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--validation-share", type=float, default=0.2, help="of the patients held out of training")
     parser.add_argument("--orthanc-port", type=int, default=0, help="of that Orthanc; default: a free one")
     pacs_options.add_options(parser)
+    parser.add_argument(
+        "--uncertainty-model",
+        metavar="NAME",
+        help="model for the strategy of that name, worked out in the background; none: no model; "
+        "default: the first for a folder, none for a PACS",
+    )
     return parser
 
 

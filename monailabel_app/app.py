@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import shutil
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,10 @@ from monailabel_app.pacs.connection import is_url
 from monailabel_app.pacs.datastore import SEND, PacsDatastore
 from monailabel_app.pacs.keeper import Keeper
 from monailabel_app.pacs.opening import open_pacs
-from monailabel_app.settings import AppSettings
+from monailabel_app.settings import TEMPORARY, AppSettings
 from monailabel_app.strategies import First, RandomImage, Uncertainty
 from monailabel_app.train import FineTuneTask
+from monailabel_app.uncertainty import METHOD, Background, Uncertainties, UncertaintyScoring
 from monailabel_app.versions import ModelStore, UnknownModel
 from monailabel_app.worklist import Worklist
 
@@ -39,6 +42,8 @@ NO_MODEL = (
     "No model is installed: put a folder with model.pt and model.yaml into models/, or train one "
     "(python -m monai.bundle run training …, which writes bundle/models), and start the server again."
 )
+NO_IMAGE = "No image is there yet: put .nii.gz, .nii or .nrrd files into the folder, or upload them from 3D Slicer."
+HALF_A_SESSION, SESSIONS_PERIOD = 600.0, 300.0  # seconds
 TASK_PROCESS = "monailabel.interfaces.utils.app"  # of MONAI Label, in which trainings and batches run
 GUARD = "monailabel_app.server"
 
@@ -58,6 +63,7 @@ class SwinUMambaApp(MONAILabelApp):
         self.history = History(self.settings.data_dir)
         self.store = ModelStore(self.settings.model_folders, self.settings.data_dir)
         self.worklist = Worklist(self.settings.data_dir)
+        self.uncertainties = Uncertainties(self.settings.data_dir)
         self.names = sorted(self.store.installed())
         if not self.names:
             logger.warning("%s", NO_MODEL)
@@ -102,8 +108,23 @@ class SwinUMambaApp(MONAILabelApp):
         return {
             "first": First(self.worklist),
             "random": RandomImage(self.worklist),
-            "uncertainty": Uncertainty(self.worklist, self.settings.data_dir),
+            "uncertainty": Uncertainty(self.worklist, self.uncertainties),
         }
+
+    def init_scoring_methods(self) -> dict[str, UncertaintyScoring]:
+        """Return what works out uncertainties, with the model that was chosen for it.
+
+        Raises:
+            InputError: if there is no such model.
+        """
+        name = self.settings.uncertainty_model
+        if name is None and self.names and Path(self.studies).is_dir():  # a PACS holds more than anyone will label
+            name = self.names[0]
+        if name in (None, "none"):
+            return {}
+        if name not in self._infers:
+            raise InputError(f"uncertainty_model {name!r}: legal: none, {', '.join(self.names)}")
+        return {METHOD: UncertaintyScoring(self._infers[name], self.uncertainties)}
 
     def init_batch_infer(self) -> BatchSegmentation:
         """Return what segments many images."""
@@ -151,14 +172,30 @@ class SwinUMambaApp(MONAILabelApp):
         return {"pacs": store.sending(image_id, "final")} if isinstance(store, PacsDatastore) else {}
 
     def on_init_complete(self) -> None:
-        """Load the first network in the background, so that the first person does not wait for it."""
-        super().on_init_complete()
-        if self._server_mode and isinstance(self._datastore, PacsDatastore):
+        """Clean up, and start what works beside the requests; only a server does, no process of a training."""
+        _empty(self.settings.data_dir / TEMPORARY)
+        _in_background("sessions", self._clean_sessions)
+        if self._infers:
+            _in_background("warm-up", _warm_up, next(iter(self._infers.values())))
+        if isinstance(self._datastore, PacsDatastore):
             self.pacs_keeper = Keeper(self._datastore)
             self.pacs_keeper.start()
-        if self._server_mode and self._infers:
-            task = next(iter(self._infers.values()))
-            threading.Thread(target=_warm_up, args=(task,), name="warm-up", daemon=True).start()
+        if METHOD in self._scoring_methods:
+            Background(self._scoring_methods[METHOD], self.datastore).start()
+        if not self.datastore().list_images():
+            logger.warning("%s", NO_IMAGE)
+
+    def _clean_sessions(self) -> None:
+        """Remove sessions whose time is over, and what a server that was killed has left of one."""
+        while True:
+            for folder in Path(self.sessions().store_path).glob("*/"):
+                if not (folder / "meta.info").is_file() and time.time() - folder.stat().st_mtime > HALF_A_SESSION:
+                    shutil.rmtree(folder, ignore_errors=True)
+            try:
+                self.cleanup_sessions()
+            except Exception:
+                logger.exception("sessions could not be cleaned up")
+            time.sleep(SESSIONS_PERIOD)
 
 
 def _refuse_without_guard() -> None:
@@ -170,6 +207,15 @@ def _refuse_without_guard() -> None:
         )
 
 
+def _empty(folder: Path) -> None:
+    """Remove what a server that was killed had on its way."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _label_of(store: Any, image: str) -> str | None:
     """Return the file of an image's label: the corrected one, or else the automatic one."""
     return store.get_label_uri(image, "final") or store.get_label_uri(image, "original") or None
@@ -177,6 +223,10 @@ def _label_of(store: Any, image: str) -> str | None:
 
 def _label_info(names: Mapping[str, int]) -> list[dict[str, Any]]:
     return [{"name": organ, "idx": number} for organ, number in names.items()]
+
+
+def _in_background(name: str, work: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=work, args=arguments, name=name, daemon=True).start()
 
 
 def _warm_up(task: SegmentationTask) -> None:

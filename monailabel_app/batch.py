@@ -13,6 +13,7 @@ from monailabel.interfaces.datastore import Datastore
 from swin_umamba.errors import InputError, input_error_of
 from swin_umamba.files import replace_file
 
+from monailabel_app.processes import BUSY, lower_priority
 from monailabel_app.versions import ModelStore
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class BatchSegmentation:
             UnknownModel: for a model that is not installed.
             InputError: for illegal "images".
         """
+        lower_priority(BUSY)
         options = {key: value for key, value in request.items() if key not in ("images", "max_batch_size", "again")}
         images, model = self.images(request, datastore), str(request.get("model"))
         state: dict[str, Any] = {"total": len(images), "done": [], "kept": [], "failed": {}, "finished": False}

@@ -50,14 +50,15 @@ def write_datalist(
     sides = Sides(settings)
     for image in sorted(datastore.get_labeled_images()):
         try:
-            file = _write_label(datastore, image, labels, folder / "labels", report["warnings"])
+            file, labelled = _write_label(datastore, image, labels, folder / "labels", report["warnings"])
         except InputError as error:
             report["left_out"][image] = str(error)
             logger.warning("%s is left out of the training: %s", image, error)
             continue
         patient = patient_of(image, datastore.get_image_info(image), settings)
         side = sides.side_of(patient)
-        item = {"case": image, "patient": patient, "image": datastore.get_image_uri(image), "label": str(file)}
+        files = {"image": datastore.get_image_uri(image), "label": str(file)}
+        item = {"case": image, "patient": patient, **files, "labelled": labelled}
         plain[side].append(item)
         report[side].append(image)
     if not plain[TRAINING]:
@@ -130,7 +131,12 @@ def map_by_name(label: MetaTensor, names: Mapping[int, str], labels: Mapping[str
 
 def _write_label(
     datastore: SafeDatastore, image: str, labels: Mapping[str, int], folder: Path, warnings: list[str]
-) -> Path:
+) -> tuple[Path, list[str]]:
+    """Write a label in the model's ids; returns its file and the organs that were looked for in it.
+
+    An organ that "label_info" does not name was not looked for: a person who outlined the kidneys alone has not said
+    that there is no liver, and it must not be learnt from that.
+    """
     file = datastore.get_label_uri(image, "final")
     info = datastore.label_meaning(image)
     check_label(file, datastore.get_image_uri(image), info)
@@ -142,8 +148,12 @@ def _write_label(
             f"values {unnamed} have no name: the label came without label_info and the model has no such ids"
         )
     mapped, strangers = map_by_name(label, names, labels)
+    organs = {organ_name(name) for name in names.values()}
+    labelled = [organ for organ in labels if organ_name(organ) in organs]
+    if not labelled:
+        raise InputError(f"the model knows none of {', '.join(names.values())}; it has {', '.join(labels)}")
     if strangers:
         warnings.append(f"{image}: the model has no {', '.join(strangers)}; taken as background")
     make_writable_folder(folder)
     save_label_map(folder / f"{image}.nii.gz", mapped)
-    return folder / f"{image}.nii.gz"
+    return folder / f"{image}.nii.gz", labelled

@@ -120,8 +120,15 @@ def check_upload(what: str, file: UploadFile) -> UploadFile:
     name = re.split(r"[/\\]", file.filename or "")[-1]
     if not name.lower().endswith(SUFFIXES):
         raise InputError(f"{what}: file name {name[:128]!r}: legal: ending in {', '.join(SUFFIXES)}")
-    file.filename = check_name(f"{what}: file name", name)
+    check_name(f"{what}: file name", name)
+    file.filename = id_of(name) + name[len(id_of(name)) :].lower()
     return file
+
+
+def id_of(file: str) -> str:
+    """Return what an image is called after its file: the name without our suffix, whatever dots it holds."""
+    match = re.fullmatch(rf"(.*?)({'|'.join(map(re.escape, SUFFIXES))})", file, re.IGNORECASE | re.DOTALL)
+    return match[1] if match else file
 
 
 def _harmless(value: Any) -> bool:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import numpy as np
 from filelock import FileLock
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
-from monailabel.datastore.local import DataModel, LocalDatastore
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
+from swin_umamba.cases import LABEL_NAME
 from swin_umamba.errors import InputError
-from swin_umamba.files import replace_file
+from swin_umamba.files import make_writable_folder, replace_file
 from swin_umamba.readers import VolumeReader
 from swin_umamba.transforms import CheckVolumed
 
@@ -39,7 +40,8 @@ class SafeDatastore(LocalDatastore):
     """A folder of images and, in `labels/`, their label maps.
 
     Labels are checked against their image, kept in the history first and then replaced atomically; the list of
-    everything, `datastore_v2.json`, is replaced as a whole, and made anew from the files when it cannot be read.
+    everything, `datastore_v2.json`, is replaced as a whole, and made anew from the files when it cannot be read. It is
+    read again before it is changed, under a lock, because a batch changes it in a process of its own.
 
     Args:
         folder: of the images.
@@ -49,6 +51,8 @@ class SafeDatastore(LocalDatastore):
 
     def __init__(self, folder: str | os.PathLike, history: History, auto_reload: bool = True) -> None:
         self.history = history
+        self._list_lock = FileLock(make_writable_folder(folder) / ".lock")  # a thread may take it twice
+        self._config_ts = 0.0
         self._set_aside_broken_list(Path(folder) / "datastore_v2.json")
         super().__init__(str(folder), extensions=EXTENSIONS, auto_reload=auto_reload)
 
@@ -70,19 +74,27 @@ class SafeDatastore(LocalDatastore):
         Raises:
             InputError: if the name is no plain one, is taken, or the file is no image.
         """
-        image_id = image_id or self._to_id(os.path.basename(image_filename))[0]
-        check_name("image", image_id)
-        if image_id in self._datastore.objects:
-            raise InputError(f"image {image_id!r} is there already; choose another name, or delete it first")
+        name, extension = self._to_id(os.path.basename(image_filename))
+        image_id = check_name("image", image_id or name)
         read_volume(image_filename, "image")
-        added = super().add_image(image_id, image_filename, {**(image_info or {})})
-        self.history.tell("add image", image=added, by=_who(image_info))
-        return added
+        with self._list_lock:
+            self._init_from_datastore_file()
+            if image_id in self._datastore.objects:
+                raise InputError(f"image {image_id!r} is there already; choose another name, or delete it first")
+            target = Path(self._datastore.image_path()) / self._filename(image_id, extension)
+            with replace_file(target) as path:
+                shutil.copyfile(image_filename, path)
+            info = {**(image_info or {}), "ts": int(time.time()), "name": target.name}
+            self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=extension))
+            self._update_datastore_file()
+        self.history.tell("add image", image=image_id, by=_who(image_info))
+        return image_id
 
     def remove_image(self, image_id: str) -> None:
         """Remove an image and its labels; the labels stay in the history."""
         self._existing(image_id)
         super().remove_image(image_id)
+        self.refresh()
         self.history.tell("remove image", image=image_id)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
@@ -98,7 +110,7 @@ class SafeDatastore(LocalDatastore):
             ImageNotFoundException: if there is no such image.
             InputError: for another tag, a file that is no label map, or one on another grid.
         """
-        image = self._existing(image_id)
+        self._existing(image_id)
         tag = str(getattr(label_tag, "value", label_tag))
         if tag not in TAGS:
             raise InputError(f"tag {tag!r}: legal: {', '.join(TAGS)}")
@@ -107,7 +119,9 @@ class SafeDatastore(LocalDatastore):
         digest = self.history.keep(image_id, label_filename, {"tag": tag, **info})
         extension = self._to_id(os.path.basename(label_filename))[1]
         target = Path(self._datastore.label_path(tag)) / self._filename(image_id, extension)
-        with FileLock(self._lock_file):
+        with self._list_lock:
+            self._init_from_datastore_file()
+            image = self._existing(image_id)
             before = image.labels.get(tag)
             with replace_file(target) as path:
                 shutil.copyfile(label_filename, path)
@@ -115,7 +129,7 @@ class SafeDatastore(LocalDatastore):
                 Path(self.get_label_uri(image_id, tag)).unlink(missing_ok=True)  # it is in the history
             info.update(ts=int(time.time()), name=target.name)
             image.labels[tag] = DataModel(info=info, ext=extension)
-            self._update_datastore_file(lock=False)
+            self._update_datastore_file()
         about = {"model": info.get("model"), "model_version": info.get("model_version")}
         self.history.tell("save label", image=image_id, tag=tag, by=_who(info), digest=digest, **about)
         return image_id
@@ -140,17 +154,45 @@ class SafeDatastore(LocalDatastore):
             raise ImageNotFoundException(f"Image {image_id!r} not found")
         return self._datastore.objects[image_id]
 
+    def _list_files(self, path: str, patterns: Sequence[str]) -> dict[str, str]:
+        """Leave out hidden files and, among the images, those that are called like a label map."""
+        files = super()._list_files(path, patterns)
+        images = path == self._datastore.image_path()
+        return {
+            name: file
+            for name, file in files.items()
+            if not name.startswith(".") and not (images and LABEL_NAME.search(self._to_id(name)[0]))
+        }
+
+    def _reconcile_datastore(self) -> None:
+        """Bring the list and the files together while nobody else changes either."""
+        with self._list_lock:
+            super()._reconcile_datastore()
+
+    def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
+        """Take over what another process has written."""
+        with self._list_lock:
+            path = Path(self._datastore_config_path)
+            if not path.is_file() or path.stat().st_mtime == self._config_ts:
+                return
+            try:
+                found = LocalDatastoreModel.model_validate_json(path.read_text(encoding="utf-8"))
+            except ValueError:
+                if throw_exception:
+                    raise
+                logger.exception("%s cannot be read; what is known already stays", path.name)
+                return
+            found.base_path = self._datastore_path
+            self._datastore, self._config_ts = found, path.stat().st_mtime
+
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Replace the list as a whole, so that a reader or a crash never meets half of it."""
-        if lock:
-            with FileLock(self._lock_file):
-                self._update_datastore_file(lock=False)
-            return
-        self._ignore_event_config = True
-        plain = self._datastore.model_dump(exclude={"base_path"})
-        with replace_file(self._datastore_config_path) as path:
-            path.write_text(json.dumps(plain, indent=1, default=str), encoding="utf-8")
-        self._config_ts = os.stat(self._datastore_config_path).st_mtime
+        with self._list_lock:
+            self._ignore_event_config = True
+            plain = self._datastore.model_dump(exclude={"base_path"})
+            with replace_file(self._datastore_config_path) as path:
+                path.write_text(json.dumps(plain, indent=1, default=str), encoding="utf-8")
+            self._config_ts = os.stat(self._datastore_config_path).st_mtime
 
     @staticmethod
     def _set_aside_broken_list(path: Path) -> None:

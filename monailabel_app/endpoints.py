@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
+import re
 from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, File, Form, HTTPException, Query, UploadFile
-from monailabel.endpoints import activelearning, datastore, infer
+from monailabel.endpoints import datastore, infer, session
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
-from monailabel.utils.async_tasks.utils import processes, tasks
 from swin_umamba.errors import InputError
 
-from monailabel_app import train
+from monailabel_app import processes, train
 from monailabel_app.checks import (
     BATCH_OPTIONS,
     INFER_OPTIONS,
@@ -24,14 +23,16 @@ from monailabel_app.checks import (
     check_options,
     check_tag,
     check_upload,
+    id_of,
     parse_json,
 )
-from monailabel_app.datastore import check_name
+from monailabel_app.datastore import check_name, read_volume
 from monailabel_app.pacs.endpoints import dicom_seg
 from monailabel_app.worklist import progress_of
 
 router = APIRouter()
-_starting = threading.Lock()
+SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+LONGEST_SESSION = 24 * 60 * 60  # seconds
 Options = dict[str, Any] | None
 
 
@@ -56,8 +57,8 @@ def segment(
             check_upload(what, upload)
     if image:
         _known_image(image)
-    if session_id and app_instance().sessions().get_session(session_id) is None:
-        raise HTTPException(404, f"Session {session_id[:60]!r} not found")
+    if session_id:
+        find_session(session_id)
     if not (image or session_id or file is not None):
         raise InputError("image: legal: the id of an image, an uploaded file, or a session_id")
     if output is infer.ResultType.dicom_seg:
@@ -72,8 +73,32 @@ def next_sample(strategy: str, params: Options = None) -> Any:
     known = app_instance()._strategies
     if strategy not in known:
         raise HTTPException(404, f"unknown strategy {strategy[:60]!r}; there are {', '.join(sorted(known))}")
-    who = str((params or {}).get("client_id") or "")
-    return activelearning.sample(strategy, {"client_id": who})
+    store = app_instance().datastore()
+    chosen = known[strategy]({"client_id": str((params or {}).get("client_id") or "")}, store)
+    if chosen is None:
+        return {}
+    return {**chosen, "path": store.get_image_uri(chosen["id"]), **store.get_image_info(chosen["id"])}
+
+
+@router.put("/session/", tags=["Session"], summary="Upload an image for a while, without keeping it")
+def create_session(
+    background_tasks: BackgroundTasks,
+    files: list[UploadFile] = File(...),
+    expiry: int = Query(0, ge=0, le=LONGEST_SESSION),
+    uncompress: bool = False,
+) -> Any:
+    """Answer with the id of a session; the files make one image."""
+    if uncompress:
+        raise InputError("uncompress true: legal: false; send the files themselves")
+    for file in files:
+        file.filename = check_name("files: name", re.split(r"[/\\]", file.filename or "")[-1])
+    answer = session.create_session(background_tasks, False, expiry, files)
+    try:
+        read_volume(answer["session_info"]["image"], "session")
+    except InputError:
+        app_instance().sessions().remove_session(answer["session_id"])
+        raise
+    return answer
 
 
 @router.put("/datastore/", tags=["Datastore"], include_in_schema=False)
@@ -86,8 +111,7 @@ def add_image(
 ) -> Any:
     """Add an image that can be read under a new name."""
     check_upload("file", file)
-    if image is not None:
-        check_name("image", image)
+    image = check_name("image", image or id_of(file.filename or ""))
     info = check_options(parse_json("params", params), ("client_id", "user", "PatientID", "name"))
     return datastore.add_image(background_tasks, image, json.dumps(info), file)
 
@@ -114,14 +138,15 @@ def submit_label(
 @router.get("/train/", tags=["Train"], summary="The present, or the last, training")
 def training_status(all: bool = False, check_if_running: bool = False) -> Any:
     """Answer with the task; 404 if there is none, or none that runs and only such was asked for."""
-    return _status("train", all, check_if_running)
+    return processes.status("train", all, check_if_running)
 
 
 @router.post("/train/{model}", tags=["Train"], summary="Learn from the corrections")
 def start_training(model: str, params: Options = None, run_sync: bool = False, enqueue: bool = False) -> Any:
     """Start a training in a process of its own; 429 while one runs."""
     check_model(model, app_instance()._trainers)
-    return _start("train", {"model": model, **_train_options(params)}, run_sync)
+    _refuse_sync(run_sync)
+    return processes.start("train", {"model": model, **_train_options(params)})
 
 
 @router.post("/train/", tags=["Train"], summary="Learn from the corrections, if there is one model")
@@ -133,7 +158,8 @@ def start_only_training(params: Options = None, run_sync: bool = False) -> Any:
     options = (params or {}).get(names[0]) or {
         key: value for key, value in (params or {}).items() if key in TRAIN_OPTIONS
     }
-    started = _start("train", {"model": names[0], **_train_options(options)}, run_sync)
+    _refuse_sync(run_sync)
+    started = processes.start("train", {"model": names[0], **_train_options(options)})
     return {names[0]: {"result": started, "detail": None}}
 
 
@@ -146,7 +172,7 @@ def stop_training() -> Any:
 @router.get("/batch/infer", tags=["Infer"], summary="The present, or the last, batch")
 def batch_status(all: bool = False, check_if_running: bool = False) -> Any:
     """Answer with the task and, under "progress", how far it is."""
-    status = _status("batch_infer", all, check_if_running)
+    status = processes.status("batch_infer", all, check_if_running)
     return status if all else {**status, "progress": app_instance()._batch_infer.progress()}
 
 
@@ -156,7 +182,8 @@ def start_batch(model: str, images: str = Query("unlabeled"), params: Options = 
     check_model(model, app_instance()._infers)
     options = {"images": images, **check_options(params, BATCH_OPTIONS)}
     app_instance()._batch_infer.images(options, app_instance().datastore())
-    return _start("batch_infer", {"model": model, **options}, run_sync)
+    _refuse_sync(run_sync)
+    return processes.start("batch_infer", {"model": model, **options})
 
 
 @router.delete("/batch/infer", tags=["Infer"], summary="Stop the batch")
@@ -217,6 +244,23 @@ def _train_options(params: Options) -> dict[str, Any]:
     return options
 
 
+def find_session(session_id: str) -> Any:
+    """Return a session; its id is looked at before a path is made of it.
+
+    Raises:
+        HTTPException: 404 if there is none.
+    """
+    found = app_instance().sessions().get_session(session_id) if SESSION_ID.fullmatch(session_id) else None
+    if found is None:
+        raise HTTPException(404, f"Session {session_id[:60]!r} not found")
+    return found
+
+
+def _refuse_sync(run_sync: bool) -> None:
+    if run_sync:
+        raise InputError("run_sync true: legal: false; it would run inside the server. Poll the status instead")
+
+
 def _known_image(image: str) -> None:
     if not app_instance().datastore().knows(image):
         raise ImageNotFoundException(f"Image {image[:128]!r} not found")
@@ -228,29 +272,3 @@ def _states() -> dict[str, dict[str, Any]]:
     final = [image for image, entry in objects.items() if "final" in entry.labels]
     automatic = [image for image, entry in objects.items() if "original" in entry.labels]
     return app_instance().worklist.states(final, automatic, objects)
-
-
-def _alive(method: str) -> list[dict[str, Any]]:
-    return [task for task in tasks(method) if task["status"] in ("SUBMITTED", "RUNNING")]
-
-
-def _start(method: str, request: dict[str, Any], run_sync: bool) -> Any:
-    if run_sync:
-        raise InputError("run_sync true: legal: false; it would run inside the server. Poll the status instead")
-    with _starting:  # between the request and its process MONAI Label itself would accept a second one
-        if _alive(method):
-            raise HTTPException(429, f"{method}: one is running already; stop it, or wait for its end")
-        task, detail = AsyncTask.run(method, request=request)
-    if task is None:
-        raise HTTPException(429, detail)
-    return task
-
-
-def _status(method: str, every: bool, check_if_running: bool) -> Any:
-    alive = _alive(method)
-    if check_if_running and alive and not processes(method):
-        return alive[0]
-    status, detail = AsyncTask.status(method, every, check_if_running)
-    if status is None:
-        raise HTTPException(404, detail)
-    return status

@@ -43,12 +43,10 @@ class History:
         suffix = "".join(Path(file).suffixes[-2:]) if str(file).endswith(".gz") else Path(file).suffix
         with replace_file(self.folder / image / f"{digest}.json") as path:
             path.write_text(json.dumps(dict(info), ensure_ascii=False, default=str), encoding="utf-8")
-            _flush(path)
         if not list((self.folder / image).glob(f"*-{digest}{suffix}")):
             stamp = time.strftime("%Y%m%dT%H%M%S")
             with replace_file(self.folder / image / f"{stamp}-{digest}{suffix}") as path:
                 shutil.copyfile(file, path)
-                _flush(path)
         return digest
 
     def info_of(self, image: str, file: str | os.PathLike) -> dict[str, Any]:
@@ -63,8 +61,3 @@ class History:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
-
-
-def _flush(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())

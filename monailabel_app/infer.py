@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.transforms import KeepLargestConnectedComponent, LoadImage
+from monai.transforms import LoadImage
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.generic import device_list
+from swin_umamba.anatomy_checks import warn_of_anatomy
 from swin_umamba.case_warnings import collect_case_warnings
 from swin_umamba.cases import find_cases
 from swin_umamba.devices import choose_device
@@ -24,13 +25,16 @@ from swin_umamba.outputs import DISCLAIMER, organ_volumes
 from swin_umamba.readers import VolumeReader
 
 from monailabel_app.results import check_result_options, parse_slices, replace_slices, slices_in_ras, write_result
-from monailabel_app.settings import AppSettings
+from monailabel_app.settings import TEMPORARY, AppSettings
 from monailabel_app.versions import ModelStore, Version
 
 logger = logging.getLogger(__name__)
 
 PIPELINES_KEPT = 2  # loaded networks: two devices or two versions that alternate
-DISPLAYED = ("mirror",)  # of the bundle's displayable_configs, those that mean something to a radiologist
+DISPLAYED = (
+    "mirror",
+    "largest_component",
+)  # of the bundle's displayable_configs, those that mean something to a radiologist
 
 
 class SegmentationTask(InferTask):
@@ -50,7 +54,7 @@ class SegmentationTask(InferTask):
     def __init__(self, name: str, store: ModelStore, settings: AppSettings) -> None:
         self.name, self.store = name, store
         self.bundle_root, self.device = settings.bundle_root, settings.device
-        self.folder = make_writable_folder(settings.data_dir / "tmp")
+        self.folder = make_writable_folder(settings.data_dir / TEMPORARY)
         spec = store.served(name).spec
         super().__init__(
             type=InferType.SEGMENTATION, labels=dict(spec.labels), dimension=3, description=spec.description
@@ -101,10 +105,10 @@ class SegmentationTask(InferTask):
         messages: list[str] = []
         version = self.store.served(self.name)
         with self._running, collect_case_warnings(messages):
-            parser = self._pipeline(version, options)
+            parser = self.pipeline(version, options)
             times.lap("model")
             labels = self._segment(parser, options, times)
-        labels = self._finish(labels, options, version)
+            warn_of_anatomy(labels, version.spec.labels)
         times.lap("post")
         file = write_result(labels, self.folder, extension, dtype, compress)
         times.lap("write")
@@ -121,7 +125,7 @@ class SegmentationTask(InferTask):
 
     def warm_up(self) -> None:
         """Load the network and compile the scan before the first person waits for it."""
-        parser = self._pipeline(self.store.served(self.name), {})
+        parser = self.pipeline(self.store.served(self.name))
         network = parser.get_parsed_content("network_def")
         with self._running, torch.no_grad():
             network(torch.zeros(1, 1, 64, 64, device=next(network.parameters()).device))
@@ -143,13 +147,13 @@ class SegmentationTask(InferTask):
         labels = postprocessing({"image": image, "pred": prediction})["pred"]
         return labels if part is None else replace_slices(labels, part, _label_before(options.get("label")))
 
-    def _finish(self, labels: MetaTensor, options: Mapping[str, Any], version: Version) -> MetaTensor:
-        if flag_of(options, "largest_component"):
-            organs = list(version.spec.labels.values())
-            labels = MetaTensor(KeepLargestConnectedComponent(organs, independent=True)(labels))
-        return labels
+    def pipeline(self, version: Version, options: Mapping[str, Any] | None = None) -> ConfigParser:
+        """Return the bundle's inference config for a version of the model, its network loaded.
 
-    def _pipeline(self, version: Version, options: Mapping[str, Any]) -> ConfigParser:
+        Raises:
+            InputError: for a device or a switch that is none.
+        """
+        options = options or {}
         device = str(choose_device(device_name(options.get("device") or self.device)))
         shown = {key: flag_of(options, key) for key in DISPLAYED}
         key = (version.folder, version.spec.sha256, device, *shown.values())

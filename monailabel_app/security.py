@@ -98,8 +98,11 @@ class Guard:
         await self._limited(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
+        host = headers.get("host", "")
+        if self.rules.token is None and not is_loopback(_name_of(host)):  # a web page whose name was made to point here
+            return 403, f"host {host[:100]!r}: without a token this server answers as 127.0.0.1 and localhost only"
         origin = headers.get("origin")
-        if origin and origin != "null" and not self._own(origin, headers) and origin not in self.rules.origins:
+        if origin and not self._own(origin, headers) and origin not in self.rules.origins:
             return 403, f"web pages of {origin[:100]} may not use this server; the administrator can allow that origin"
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.rules.upload_limit:
@@ -116,7 +119,7 @@ class Guard:
 
     @staticmethod
     def _own(origin: str, headers: Mapping[str, str]) -> bool:
-        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        return origin.lower().partition("://")[2] == headers.get("host", "").lower()
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and cut it off when a body without a declared length grows too large."""
@@ -164,6 +167,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.split("%")[0]).is_loopback
     except ValueError:
         return host in ("localhost", "testclient")
+
+
+def _name_of(host: str) -> str:
+    """Return the Host header without its port."""
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].lower()
 
 
 async def _answer(send: Send, status: int, detail: str) -> None:

@@ -20,15 +20,16 @@ import monailabel.endpoints
 from fastapi import FastAPI, Form, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
-from monailabel.endpoints import datastore, info, model, session
+from monailabel.endpoints import datastore, info, model
+from monailabel.endpoints import session as sessions
 from monailabel.endpoints.user.auth import DEFAULT_USER
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
 from starlette.middleware.cors import CORSMiddleware
 from swin_umamba.errors import InputError, input_error_of
 
-from monailabel_app import endpoints
-from monailabel_app.checks import check_tag, parse_json
+from monailabel_app import endpoints, processes
+from monailabel_app.checks import check_tag
 from monailabel_app.monitoring import RequestLog, metrics, request_id
 from monailabel_app.pacs import endpoints as pacs_endpoints
 from monailabel_app.pacs.connection import PacsError
@@ -44,7 +45,6 @@ KEPT = {  # of MONAI Label's own requests; what is missing here does not exist
         *("/info/", "/model/info/{model}", "/session/{session_id}", "/datastore/", "/datastore/image"),
         *("/datastore/image/info", "/datastore/label", "/datastore/label/info"),
     ),
-    "PUT": ("/session/",),
     "DELETE": ("/session/{session_id}", "/datastore/", "/datastore/image", "/datastore/label"),
     "HEAD": ("/datastore/image", "/datastore/label"),
 }
@@ -89,10 +89,11 @@ async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
     proxy = getattr(api.state, "dicom_proxy", None)
     if proxy is not None:
         await proxy.close()
+    processes.stop_all()
 
 
 def _add_stock_routes(api: FastAPI) -> None:
-    for module in (info, model, session, datastore):
+    for module in (info, model, sessions, datastore):
         for route in module.router.routes:
             if not isinstance(route, APIRoute):
                 continue
@@ -138,14 +139,10 @@ def _check_values(values: dict[str, Any]) -> None:
             raise ImageNotFoundException(f"Image {value[:128]!r} not found")
     if isinstance(values.get("tag"), str):
         check_tag(values["tag"])
-    if values.get("uncompress"):
-        raise InputError("uncompress true: legal: false; send the files themselves")
-    if isinstance(values.get("info"), str):
-        parse_json("info", values["info"])
-    for file in values.get("files") or []:
-        name = file.filename or ""
-        if not name or name in (".", "..") or any(part in name for part in ("/", "\\", "\0")):
-            raise InputError(f"files: name {name[:60]!r}: legal: a plain file name")
+    if "session_id" in values:
+        session = endpoints.find_session(values["session_id"])
+        if values.get("image") is True and Path(session.image).is_dir():
+            raise InputError("image true: legal for a session of one file; this one has several")
 
 
 def _add_own_routes(api: FastAPI, rules: Rules) -> None:

@@ -16,8 +16,13 @@ from swin_umamba.devices import choose_device
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder
 
-ROOT = Path(__file__).resolve().parents[1]
-KEYS = ("models", "bundle_root", "data_dir", "device", "patient_pattern", "validation_share", "server_mode")
+from monailabel_app import ROOT
+
+TEMPORARY = "tmp"  # in the data directory: uploads and results on their way; emptied when a server starts
+KEYS = (
+    *("models", "bundle_root", "data_dir", "device", "patient_pattern", "validation_share", "uncertainty_model"),
+    "server_mode",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,8 @@ class AppSettings:
         patient_pattern: regular expression whose first group is the patient in an image's id; None takes the DICOM
             PatientID, or the whole id.
         validation_share: of the patients that are held out of training, from 0 to below 1.
+        uncertainty_model: whose uncertainty of each image is worked out in the background, "none" for no model's; None
+            takes the first model for a folder, and none for a PACS.
     """
 
     bundle_root: Path
@@ -41,6 +48,7 @@ class AppSettings:
     device: str = "auto"
     patient_pattern: re.Pattern[str] | None = None
     validation_share: float = 0.2
+    uncertainty_model: str | None = None
 
     @classmethod
     def from_conf(cls, studies: str, conf: Mapping[str, Any]) -> AppSettings:
@@ -74,6 +82,7 @@ class AppSettings:
             device=str(conf.get("device") or "auto"),
             patient_pattern=compile_pattern("patient_pattern", pattern) if pattern else None,
             validation_share=_share(conf.get("validation_share", 0.2)),
+            uncertainty_model=conf.get("uncertainty_model") or None,
         )
 
 

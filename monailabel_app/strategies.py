@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from monailabel_app.uncertainty import Uncertainties
 from monailabel_app.worklist import Worklist
-
-logger = logging.getLogger(__name__)
-
-UNCERTAINTY_FILE = "uncertainty.json"
 
 
 class _Leasing(Strategy):
@@ -66,27 +59,19 @@ class Uncertainty(_Leasing):
 
     Args:
         worklist: of leases.
-        data_dir: in which `uncertainty.json` holds {image: number from 0, sure, to 1}.
+        table: what the background has found.
     """
 
-    def __init__(self, worklist: Worklist, data_dir: str | os.PathLike) -> None:
+    def __init__(self, worklist: Worklist, table: Uncertainties) -> None:
         super().__init__("Image that the model is least sure of and that has no final label", worklist)
-        self.file = Path(data_dir) / UNCERTAINTY_FILE
-        self._read: tuple[float, dict[str, float]] = (-1.0, {})
+        self.table = table
 
     def order(self, images: list[str], who: str) -> list[str]:
         """Sort by falling uncertainty, then by name."""
-        known = self._uncertainties()
-        return sorted(images, key=lambda image: (-known.get(image, -1.0), image))
+        known = self.table.known()
 
-    def _uncertainties(self) -> dict[str, float]:
-        try:
-            changed = self.file.stat().st_mtime
-            if changed != self._read[0]:
-                plain = json.loads(self.file.read_text(encoding="utf-8"))
-                self._read = (changed, {image: float(value) for image, value in plain["images"].items()})
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError):
-            logger.warning("%s cannot be read; the order is by name", self.file)
-        return self._read[1]
+        def rank(image: str) -> tuple[float, str]:
+            value = known.get(image, (None, ""))[0]
+            return (1.0 if value is None else -value, image)
+
+        return sorted(images, key=rank)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.others.generic import device_list
 from swin_umamba.devices import choose_device
@@ -21,6 +22,7 @@ from swin_umamba.workflows import evaluate_model, run_workflow
 from monailabel_app.cases import write_datalist
 from monailabel_app.datastore import SafeDatastore
 from monailabel_app.infer import device_name, flag_of
+from monailabel_app.processes import BUSY, lower_priority
 from monailabel_app.settings import AppSettings
 from monailabel_app.versions import ModelStore, Version
 
@@ -71,6 +73,14 @@ class FineTuneTask(TrainTask):
             InputError: for an illegal option, or if no labelled case can be used. What is served is untouched.
         """
         options = check_options(request)
+        lower_priority(BUSY)
+        try:
+            with FileLock(make_writable_folder(self.folder) / ".lock", timeout=0):
+                return self._learn(options, datastore)
+        except Timeout as error:
+            raise InputError(f"train: {self.name} is being trained already, started by an earlier server") from error
+
+    def _learn(self, options: Mapping[str, Any], datastore: SafeDatastore) -> dict[str, Any]:
         served = self.store.served(self.name)
         self.progress_file.unlink(missing_ok=True)
         run = make_writable_folder(self.folder / time.strftime("run-%Y%m%dT%H%M%S"))
@@ -112,6 +122,7 @@ class FineTuneTask(TrainTask):
             "description": spec.description,
             "licence": spec.licence,
             "training_data": f"{spec.training.get('data', 'unknown')}; and corrected labels",
+            "known_images": spec.training.get("images"),
             "labels": dict(spec.labels),
             "network_name": spec.network["name"],
             "network_arguments": {"in_channels": 1, **spec.network.get("arguments", {})},

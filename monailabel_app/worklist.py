@@ -10,7 +10,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from swin_umamba.errors import InputError
@@ -21,6 +20,7 @@ STATES = ("unlabelled", "automatic", "corrected", "reviewed")
 SCHEMA = """
 create table if not exists lease (image text primary key, who text not null, until real not null);
 create table if not exists skip (image text not null, who text not null, primary key (image, who));
+create table if not exists passed (image text, who text, time real not null, primary key (image, who));
 create table if not exists review (image text primary key, who text not null, time real not null);
 create table if not exists correction (image text primary key, who text not null, time real not null);
 """
@@ -43,22 +43,27 @@ class Worklist:
     def take(self, candidates: Iterable[str], who: str) -> str | None:
         """Lease the first candidate that nobody else has and `who` has not skipped, and return it.
 
+        Someone who asks again without having submitted a label has passed the image over: it goes back to the others,
+        and comes again for them when nothing else is left.
+
         Args:
             candidates: image ids, the most wanted first.
-            who: asks; whatever they had leased before is kept first if it is still a candidate.
+            who: asks; "" for someone who does not say, which is somebody else each time.
         """
-        wanted = list(candidates)
         with self._open() as database:
             database.execute("begin immediate")
             now = time.time()
             database.execute("delete from lease where until < ?", (now,))
-            leased = dict(database.execute("select image, who from lease"))
-            skipped = {row[0] for row in database.execute("select image from skip where who = ?", (who,))}
-            own = {image for image, holder in leased.items() if holder == who and who}
-            free = (image for image in wanted if image not in skipped and (image not in leased or image in own))
-            chosen = next((image for image in wanted if image in own and image not in skipped), None) or next(
-                free, None
-            )
+            if who:
+                database.execute(
+                    "insert or replace into passed select image, who, ? from lease where who = ?", (now, who)
+                )
+                database.execute("delete from lease where who = ?", (who,))
+            taken = {row[0] for row in database.execute("select image from lease")}
+            taken |= {row[0] for row in database.execute("select image from skip where who = ?", (who,))}
+            passed = dict(database.execute("select image, time from passed where who = ?", (who,)))
+            free = (image for image in candidates if image not in taken)
+            chosen = min(free, key=lambda image: passed.get(image, 0.0), default=None)  # the first of equals
             if chosen is not None:
                 row = (chosen, who, now + self.lease_seconds)
                 database.execute("insert or replace into lease values (?, ?, ?)", row)
@@ -74,7 +79,8 @@ class Worklist:
         """Note that someone submitted a label; an earlier review no longer counts."""
         with self._open() as database:
             database.execute("insert or replace into correction values (?, ?, ?)", (image, who, time.time()))
-            database.execute("delete from lease where image = ?", (image,))
+            for table in ("lease", "passed"):
+                database.execute(f"delete from {table} where image = ?", (image,))
             database.execute("delete from review where image = ?", (image,))
 
     def reviewed(self, image: str, who: str) -> None:
@@ -135,8 +141,3 @@ def progress_of(states: dict[str, dict[str, Any]]) -> dict[str, Any]:
                 person[key.removesuffix("_by")] += 1
     counts = {state: sum(entry["state"] == state for entry in states.values()) for state in STATES}
     return {"total": len(states), **counts, "people": people}
-
-
-def default_file(data_dir: str | os.PathLike) -> Path:
-    """Return where the work list of a data directory is."""
-    return Path(data_dir) / "worklist.sqlite"

@@ -65,7 +65,8 @@ def serve(
     log = data_dir / f"process_{port}.log"
     command = [sys.executable, "-m", "monailabel_app", "--models", str(models)]
     command += [] if "--orthanc" in arguments else ["--studies", str(studies)]
-    command += ["--data-dir", str(data_dir), "--port", str(port), "--device", "cpu", *arguments]
+    command += ["--data-dir", str(data_dir), "--port", str(port), "--device", "cpu"]
+    command += ["--uncertainty-model", "none", *arguments]  # a process in the background that few tests need
     paths = os.pathsep.join([str(ROOT), str(ROOT / "bundle")])
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "PYTHONPATH": paths, **environment}
     with open(log, "wb") as output:

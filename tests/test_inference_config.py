@@ -165,7 +165,8 @@ def test_report_and_table_tell_of_every_case_and_of_no_patient(tmp_path: Path) -
         "ok",
         "skipped",
     ]
-    assert cases["constant"]["warnings"] == ["the image is constant: every voxel is 0; its label map is empty"]
+    said = "the image is constant: every voxel is 0; its label map is empty"
+    assert cases["constant"]["warnings"] == [said, "no organ was found"]
     assert cases["constant"]["volumes"]["right"]["voxels"] == 0
     assert cases["broken"]["reason"].startswith("broken.nii.gz cannot be read")
     assert cases["good"]["model"] == "painter"

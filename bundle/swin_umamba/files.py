@@ -31,6 +31,8 @@ def replace_file(path: str | os.PathLike) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # or a power failure may leave the new name and none of the content
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     finally:

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -210,6 +210,7 @@ class ModelSaver:
         spec: what the model is; scores and epoch are added.
         validator: whose key metric decides; None together with `select="last"`.
         select: "best" keeps the highest key metric, "last" the weights at the end of training.
+        images: what `swin_umamba.image_checks.describe_images` says of the training images, for `model.yaml`.
 
     Raises:
         InputError: for another `select`, or if the folder cannot be written to.
@@ -222,6 +223,7 @@ class ModelSaver:
         spec: ModelSpec,
         validator: Engine | None = None,
         select: str = "best",
+        images: Mapping[str, Any] | None = None,
     ) -> None:
         if select not in ("best", "last"):
             raise InputError(f"select of the saved model: {select!r}; legal: 'best', 'last'")
@@ -232,6 +234,7 @@ class ModelSaver:
         self.spec = spec
         self.validator = validator
         self.select = select
+        self.images = dict(images or {})
         self.epoch = 0
         self._trainer: Engine | None = None
 
@@ -261,6 +264,8 @@ class ModelSaver:
         state = getattr(self.validator, "state", None)
         metric = getattr(state, "metrics", {}).get(getattr(state, "key_metric_name", None))
         training = {**self.spec.training, "epoch": self.epoch}
+        if self.images:
+            training["images"] = self.images
         if metric is not None:
             training["validation_mean_dice"] = round(float(metric), 4)
         network = self.network if isinstance(self.network, nn.Module) else self.network()

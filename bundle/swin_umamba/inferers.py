@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from swin_umamba.case_warnings import warn_of_case
 from swin_umamba.errors import InputError
+from swin_umamba.image_checks import THICK
 from swin_umamba.transforms import check_spacing, in_plane_size, spacing_of
 
 AMP_DTYPES: dict[Any, torch.dtype | None] = {"bfloat16": torch.bfloat16, "float16": torch.float16, None: None}
 LARGEST_SLICE = 8192  # pixels along one side after resampling; more is a wrong spacing, not an image
-THICK = 1.5  # a spacing in plane this many times that between slices means that another axis was acquired as slices
 
 
 class AxialSliceInferer(Inferer):
@@ -39,7 +39,8 @@ class AxialSliceInferer(Inferer):
 
     Args:
         roi_size: (x, y), largest slice in pixels, at the model's spacing, that goes through the network in one piece.
-        spacing: (x, y) in mm that the network was trained at; None takes each image as it is.
+        spacing: (x, y) in mm that the network was trained at; None takes each image as it is, unless its pixels are
+            far from square.
         sw_batch_size: slices or windows that go through the network together.
         overlap: of neighbouring windows, as a fraction from 0 to below 1.
         mirror_axes: of the slice to mirror at test time, any of 0 (left-right) and 1 (front-back).
@@ -139,14 +140,13 @@ class AxialSliceInferer(Inferer):
             if self.spacing is not None:
                 raise InputError("AxialSliceInferer resamples slices: its input must be a MetaTensor with an affine")
             return (int(size[0]), int(size[1]))
-        if max(spacing[:2]) > THICK * spacing[2] and max(spacing[:2]) > THICK * min(spacing[:2]):
-            sides = " x ".join(f"{side:.3g}" for side in spacing)
-            warn_of_case(f"voxels of {sides} mm (RAS): the image was not acquired in axial slices, but is read in them")
-        result = in_plane_size(size, spacing[:2], self.spacing)
+        finest = min(spacing[:2])
+        long_pixels = max(spacing[:2]) > THICK * finest  # acquired in another plane: no network has seen such pixels
+        result = in_plane_size(size, spacing[:2], self.spacing or ((finest, finest) if long_pixels else None))
         if max(result) > LARGEST_SLICE:
             raise InputError(
                 f"slices of {list(size)} pixels of {spacing[0]:.4g} x {spacing[1]:.4g} mm are {list(result)} pixels at "
-                f"the model's spacing {self.spacing} mm; legal: up to {LARGEST_SLICE}"
+                f"the spacing {self.spacing or finest} mm; legal: up to {LARGEST_SLICE}"
             )
         return result
 

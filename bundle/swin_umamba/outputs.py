@@ -17,6 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 
 from swin_umamba import __version__
+from swin_umamba.anatomy_checks import warn_of_anatomy
 from swin_umamba.engines import CaseEvaluator, case_name
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
@@ -88,6 +89,7 @@ class CaseWriter:
         files = {name: f"{case}{OUTPUT_FORMATS[name]}" for name in self.formats}
         written: dict[str, Any] = {"output": files[self.formats[0]], "outputs": files}
         volumes = organ_volumes(labels, self.labels)
+        warn_of_anatomy(labels, self.labels)
         with contextlib.ExitStack() as together:
             paths = {name: together.enter_context(replace_file(self.output_dir / files[name])) for name in files}
             for name, path in paths.items():

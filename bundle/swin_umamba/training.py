@@ -29,6 +29,11 @@ class VolumeCache(CacheDataset):
     Its own thread pool leaves the others at work when an item fails; a process that ends meanwhile aborts.
     """
 
+    @property
+    def images(self) -> list[Any]:
+        """The volumes as they are cached."""
+        return [item["image"] for item in self._cache]
+
     def _load_cache_item(self, idx: int) -> Any:
         if not self._errors:
             try:

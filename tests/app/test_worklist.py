@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from swin_umamba.errors import InputError
 
 from monailabel_app.strategies import First, RandomImage, Uncertainty
+from monailabel_app.uncertainty import Uncertainties
 from monailabel_app.worklist import Worklist, progress_of
 
 IMAGES = [f"image_{number}" for number in range(6)]
@@ -33,12 +32,16 @@ def test_someone_without_a_name_never_gets_what_another_has(tmp_path):
     assert [worklist.take(IMAGES, "") for _ in range(2)] == ["image_0", "image_1"]
 
 
-def test_own_lease_comes_first_while_it_is_wanted(tmp_path):
+def test_who_asks_again_gets_the_next_and_the_first_at_the_end(tmp_path):
+    """3D Slicer has no button to skip: asking for another image passes this one over."""
     worklist = Worklist(tmp_path)
-    assert worklist.take(["image_3"], "a") == "image_3"
-    assert worklist.take(IMAGES, "a") == "image_3"
-    worklist.corrected("image_3", "a")
-    assert worklist.take(IMAGES[:3], "a") == "image_0"
+    assert [worklist.take(IMAGES[:3], "a") for _ in range(5)] == [
+        *("image_0", "image_1", "image_2"),
+        *("image_0", "image_1"),
+    ]
+    assert worklist.take(IMAGES[:3], "b") == "image_0"  # passed over by a, wanted by b
+    worklist.corrected("image_2", "b")
+    assert worklist.take(["image_1", "image_2"], "a") == "image_2"  # a label takes the pass back
 
 
 def test_states(tmp_path):
@@ -79,9 +82,13 @@ def test_orders(tmp_path):
 
 
 def test_uncertainty_order(tmp_path):
-    strategy = Uncertainty(Worklist(tmp_path), tmp_path)
+    table = Uncertainties(tmp_path)
+    strategy = Uncertainty(Worklist(tmp_path), table)
     assert strategy.order(IMAGES[::-1], "a") == IMAGES  # nothing known yet: by name
-    (tmp_path / "uncertainty.json").write_text(json.dumps({"images": {"image_4": 0.3, "image_2": 0.5, "image_5": 0.0}}))
-    assert strategy.order(IMAGES, "a")[:4] == ["image_2", "image_4", "image_5", "image_0"]
+    for image, value in {"image_4": 0.3, "image_2": 0.5, "image_5": 0.0, "image_1": None}.items():
+        table.put(image, value, "0.1.0")
+    assert strategy.order(IMAGES, "a") == ["image_2", "image_4", "image_5", "image_0", "image_1", "image_3"]
+    assert table.pending(IMAGES, "0.1.0") == ["image_0", "image_3"]
+    assert table.pending(IMAGES, "0.1.1")[:2] == ["image_0", "image_3"]  # never seen before seen by another version
     (tmp_path / "uncertainty.json").write_text("{")
     assert sorted(strategy.order(IMAGES, "a")) == IMAGES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import nibabel as nib
 import numpy as np
@@ -27,7 +28,8 @@ def server(tmp_path_factory):
     """A server with six images; both organs of a case are labelled in the tests' order."""
     folder = tmp_path_factory.mktemp("slicer")
     write_model(folder / "models" / "tiny")
-    with serve(write_studies(folder / "studies", 6), folder / "models", "--validation-share", "0.5") as running:
+    options = ("--validation-share", "0.5", "--uncertainty-model", "tiny")
+    with serve(write_studies(folder / "studies", 6), folder / "models", *options) as running:
         yield running
 
 
@@ -43,7 +45,7 @@ def test_whole_day(server, tmp_path):
     assert sample["id"] == "case_0"
     assert sample["path"] == str(server.studies / "case_0.nii.gz")
     assert client_of(server, "bob").next_sample("first", {})["id"] == "case_1"
-    assert client.next_sample("first", {})["id"] == "case_0"
+    assert client.next_sample("first", {})["id"] == "case_2"  # asked again: the first was passed over
     # segment
     params = {"device": ["cpu"], "mirror": False, "largest_component": False, "slices": ""}
     file, result = client.infer("tiny", "case_0", {**params, "result_extension": ".nrrd", "result_dtype": "uint8"})
@@ -116,6 +118,21 @@ def test_slices_keep_the_rest(server):
     np.testing.assert_array_equal(found[..., 2], everything[..., 2])
     others = [z for z in range(SHAPE[2]) if z != 2]
     np.testing.assert_array_equal(found[..., others], stored[..., others])
+
+
+def test_uncertainty_is_worked_out_in_the_background(server):
+    """Of the images that nobody has labelled, for the version that is served now."""
+    served = server.get("/healthz").json()["models"]["tiny"]
+    for _ in range(240):
+        about = server.get("/info/").json()["scoring"]["uncertainty"]
+        if about["images"] == 2:
+            break
+        time.sleep(0.5)
+    assert (about["model"], about["model_version"], about["images"]) == ("tiny", served, 2)
+    known = json.loads((server.data_dir / "uncertainty.json").read_text())
+    values = {image: known[image][0] for image in ("case_4", "case_5")}
+    assert all(0 < value <= 1 for value in values.values())
+    assert client_of(server, "eve").next_sample("uncertainty", {})["id"] == max(values, key=values.get)
 
 
 def test_audit_tells_who(server):

@@ -27,7 +27,7 @@ class DicomSeriesReader(ITKReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self.series = ""
+        self.series, self.modality = "", ""
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
         """Return one volume as an ITK image of float32.
@@ -44,7 +44,8 @@ class DicomSeriesReader(ITKReader):
         for file, header in zip(files, headers, strict=True):
             if header is None:
                 raise InputError(f"{file} is not an image in shades of grey of any known format; legal: {LEGAL_IMAGES}")
-        self.series = series_name(headers[0])
+        first: Any = headers[0]
+        self.series, self.modality = series_name(first), str(first.get("Modality") or "")
         try:
             stack = stack_slices(itertools.chain(*map(planes_of, files, headers)))
         except InputError as error:
@@ -54,7 +55,7 @@ class DicomSeriesReader(ITKReader):
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
         """Return the array (column, row, slice) and its metadata, the affine in RAS."""
         array, meta = super().get_data(img)
-        return array, {**meta, SERIES_KEY: self.series}
+        return array, {**meta, SERIES_KEY: self.series, "modality": self.modality}
 
     def _get_meta_dict(self, img: Any) -> dict:
         return {"spacing": np.asarray(img.GetSpacing())}

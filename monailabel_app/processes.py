@@ -1,0 +1,62 @@
+"""Processes of their own for trainings, batches and scoring: one of a kind at a time, stepping back for the server."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import psutil
+from fastapi import HTTPException
+from monailabel.utils.async_tasks.task import AsyncTask
+from monailabel.utils.async_tasks.utils import processes, tasks
+
+BUSY, IDLE = 5, 19  # niceness of what a person waits for, and of what nobody waits for
+METHODS = ("train", "batch_infer", "scoring")
+_starting = threading.Lock()
+
+
+def lower_priority(niceness: int) -> None:
+    """Let the server, and whoever else works on this machine, go first."""
+    process = psutil.Process()
+    process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else max(niceness, process.nice()))
+
+
+def is_alive(method: str) -> bool:
+    """Tell whether a process of a kind runs or is about to."""
+    return any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks(method))
+
+
+def start(method: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Start a process and return its task.
+
+    Raises:
+        HTTPException: 429 while one of this kind runs.
+    """
+    with _starting:  # between the request and its process MONAI Label itself would accept a second one
+        if is_alive(method):
+            raise HTTPException(429, f"{method}: one is running already; stop it, or wait for its end")
+        task, detail = AsyncTask.run(method, request=request)
+    if task is None:
+        raise HTTPException(429, detail)
+    return task
+
+
+def status(method: str, every: bool, check_if_running: bool) -> Any:
+    """Return the present, or the last, task of a kind, or all.
+
+    Raises:
+        HTTPException: 404 if there is none.
+    """
+    alive = [task for task in tasks(method) if task["status"] in ("SUBMITTED", "RUNNING")]
+    if check_if_running and alive and not processes(method):
+        return alive[0]
+    found, detail = AsyncTask.status(method, every, check_if_running)
+    if found is None:
+        raise HTTPException(404, detail)
+    return found
+
+
+def stop_all() -> None:
+    """Stop whatever runs; nothing is lost but the time that a training took."""
+    for method in METHODS:
+        AsyncTask.stop(method)
