@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pydicom
@@ -112,10 +113,8 @@ def test_files_that_each_have_a_series_of_their_own(tmp_path):
 def test_the_test_set_has_no_label_maps(tmp_path, capsys):
     write_chaos(tmp_path / "Train_Sets", patients=(1,))
     root = write_chaos(tmp_path / "Test_Sets", patients=(4,))
-    for ground in root.rglob("Ground"):
-        for file in ground.iterdir():
-            file.unlink()
-        ground.rmdir()
+    for ground in list(root.rglob("Ground")):
+        shutil.rmtree(ground)
     make(tmp_path, tmp_path / "chaos.json", "--keep_unlabelled")
     plain = json.loads((tmp_path / "chaos.json").read_text(encoding="utf-8"))
     assert [item["case"] for item in plain["test"]] == ["chaos_04_t2spir"]
@@ -144,6 +143,13 @@ def test_each_offending_file_is_named(tmp_path):
         assert part in said
     assert not (tmp_path / "chaos.json").exists()
     assert not (tmp_path / "chaos_labels").exists()
+
+
+def test_a_training_patient_without_label_maps_is_named(tmp_path):
+    root = write_chaos(tmp_path / "Train_Sets", patients=(1, 2), t2spir=IMAGES["t2spir"])
+    shutil.rmtree(root / "MR/2/T2SPIR/Ground")
+    with pytest.raises(InputError, match=r"^.*MR/2/T2SPIR/Ground is missing$"):
+        make(root, tmp_path / "chaos.json")
 
 
 def test_missing_slices_are_noticed(tmp_path):

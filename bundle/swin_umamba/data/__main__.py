@@ -196,6 +196,8 @@ def _tell(path: str, division: Sections) -> None:
         items = division[section]
         print(f"  {section:<11}{len(items):>5} cases {len({item['patient'] for item in items}):>5} patients")
     print(f"  next: {PROGRAM} check {path}")
+    if division["training"]:
+        print(f"  plan: python -m swin_umamba.planning {path} --output configs/{Path(path).stem}.yaml")
     if division["training"] and division["validation"]:
         config = "bundle/configs/train.yaml"
         print(

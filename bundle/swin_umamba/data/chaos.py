@@ -35,10 +35,11 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclasses.dataclass(frozen=True)
 class _Sequence:
-    """One image of one patient: what it is called, and the folder of the slices and of the PNGs."""
+    """One image of one patient: what it is called, and the folders of all patients, of the slices and of the PNGs."""
 
     case: str
     patient: str
+    root: Path
     images: Path
     ground_truth: Path
     other_echo: Path | None = None
@@ -54,7 +55,7 @@ def read_chaos(folder: str | os.PathLike, label_dir: str | os.PathLike, sequence
 
     Returns:
         Cases `chaos_<patient>_<sequence>` whose "image" is the folder of DICOM files; those of one patient belong
-        together. Patients without `Ground` (the published test set) are unlabelled.
+        together. Where no patient of an `MR` folder has `Ground` (the published test set), all are unlabelled.
 
     Raises:
         InputError: for an unknown sequence, no such data, or naming each file that is missing, damaged, of another size
@@ -69,10 +70,11 @@ def read_chaos(folder: str | os.PathLike, label_dir: str | os.PathLike, sequence
     )
     problems: list[str] = []
     label_maps: dict[Path, nib.Nifti1Image] = {}
+    labelled = {sequence.root for sequence in found if sequence.ground_truth.is_dir()}
     for sequence in found:
         item = {"case": sequence.case, "patient": sequence.patient, "image": str(sequence.images)}
         try:
-            if sequence.ground_truth.is_dir():
+            if sequence.root in labelled:
                 path = Path(label_dir).expanduser().resolve() / f"{sequence.case}.nii.gz"
                 label_maps[path] = _label_map(sequence)
                 source.sections["training"].append({**item, "label": str(path)})
@@ -112,7 +114,9 @@ def _find(folder: Path, sequences: tuple[str, ...]) -> list[_Sequence]:
             other = patient / "T1DUAL" / SEQUENCES[echoes[name]][1] if name in echoes else None
             number = f"{int(patient.name):02d}"
             place = patient / part
-            found.append(_Sequence(f"chaos_{number}_{name}", number, place / images, place / GROUND_TRUTH, other))
+            found.append(
+                _Sequence(f"chaos_{number}_{name}", number, patient.parent, place / images, place / GROUND_TRUTH, other)
+            )
     if not found:
         raise InputError(f"{str(folder)!r} holds no MR/<number> folders; legal: Train_Sets or Test_Sets of CHAOS")
     return found
@@ -120,6 +124,8 @@ def _find(folder: Path, sequences: tuple[str, ...]) -> list[_Sequence]:
 
 def _label_map(sequence: _Sequence) -> nib.Nifti1Image:
     """Return the label map (column, row, slice) of a sequence on the grid that its DICOM files have as a volume."""
+    if not sequence.ground_truth.is_dir():
+        raise InputError(f"{sequence.ground_truth} is missing")
     stack = _stack(sequence.images)
     drawings = {path.stem: path for path in sorted(sequence.ground_truth.glob("*.png"))}
     names = [Path(plane.file).stem for plane in stack.planes]
