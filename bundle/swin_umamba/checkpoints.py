@@ -21,7 +21,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from swin_umamba.errors import InputError
 from swin_umamba.files import replace_file, save_tensors
-from swin_umamba.sampling import EndlessSampler
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Checkpointing:
     Args:
         run_folder: of the run; checkpoints are files in `checkpoints` within.
         objects: by name, with `state_dict` and `load_state_dict`; those that are None are left out.
-        sampler: whose batches go on where they were.
+        loaders: what gives the batches: those parts of it that have a `start_at` go on with the batch that is due.
         validator: whose best metric is kept.
         cases: items of the data list that the training draws from; a run does not go on with others.
         interval: epochs between checkpoints, 1 or more.
@@ -55,7 +54,7 @@ class Checkpointing:
         run_folder: str | os.PathLike,
         objects: Mapping[str, Any],
         *,
-        sampler: Any = None,
+        loaders: Iterable[Any] = (),
         validator: Engine | None = None,
         cases: Iterable[Mapping[str, Any]] = (),
         interval: int = 1,
@@ -68,7 +67,7 @@ class Checkpointing:
                 raise InputError(f"{name} {value!r}: legal: a whole number, 1 or more")
         self.folder = Path(run_folder) / FOLDER
         self.objects = {name: part for name, part in objects.items() if part is not None}
-        self.sampler, self.validator = sampler, validator
+        self.loaders, self.validator = [part for part in loaders if hasattr(part, "start_at")], validator
         self.cases = fingerprint(cases)
         self.interval, self.keep = interval, keep
         self.resume, self.writes = resume, writes
@@ -136,8 +135,10 @@ class Checkpointing:
         for name, value in (state["validator"] if self.validator is not None else {}).items():
             setattr(self.validator.state, name, value)  # type: ignore[union-attr]
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
-        if isinstance(self.sampler, EndlessSampler):
-            self.sampler.start_at(state["iteration"])
+        for part in self.loaders:
+            part.start_at(state["iteration"])
+        if not self.loaders:
+            logger.warning("samples are drawn anew from their beginning: their loader cannot start at a given batch")
         logger.info("going on after epoch %d, from %s", state["epoch"], path)
 
 
