@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ignite.distributed as idist
 import torch
@@ -89,6 +89,27 @@ def mean_over_ranks(value: float, device: torch.device | str) -> float:
     total = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return total.item() / dist.get_world_size()
+
+
+def gather_cases(own: Sequence[T]) -> list[T]:
+    """Return what all processes have of the cases that `own_cases` shared out, in the order of the cases.
+
+    Every process has to ask for it, and gets it all.
+
+    Args:
+        own: one picklable thing for each case of this process.
+    """
+    if not together():
+        return list(own)
+    shares: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(shares, list(own))
+    return [share[index] for index in range(len(max(shares, key=len))) for share in shares if index < len(share)]
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if together():
+        dist.barrier()
 
 
 def same_on_all_ranks(value: str) -> str:
