@@ -21,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     report_errors_in_one_line()
     parser = argparse.ArgumentParser(prog="python -m swin_umamba.runs", description="Compare trainings.")
-    parser.add_argument("runs", nargs="*", default=["bundle/runs"], help="runs, or folders of runs; default: bundle/runs")
+    parser.add_argument(
+        "runs", nargs="*", default=["bundle/runs"], help="runs, or folders of runs; default: bundle/runs"
+    )
     parser.add_argument("--output", metavar="FILE", help="draw loss and validation Dice into a .png, .pdf or .svg")
     given = parser.parse_args(arguments)
     runs = find_runs(given.runs)

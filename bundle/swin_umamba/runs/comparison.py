@@ -20,6 +20,10 @@ from swin_umamba.runs.record import differences
 
 COLUMNS = ("run", "status", "epochs", "loss", "best validation Dice", "test Dice", "slices/s", "hours")
 SCORE = "val_mean_dice"
+NOT_COMPARED = (  # places, and what follows from other settings
+    *("_meta_", "bundle_root", "model_dir", "runs_dir", "run_name", "run_folder", "output_dir", "resume"),
+    *("progress_file", "model_spec", "training_run", "model_saver", "save_execute_config"),
+)
 CHANGES_SHOWN = 12  # settings that differ, for each run
 Run = dict[str, Any]
 
@@ -116,7 +120,9 @@ def draw_curves(runs: Sequence[Run]) -> Figure:
     panels = figure.subplots(1, 2)
     for panel, key, title in zip(panels, ("loss", SCORE), ("training loss", "validation Dice"), strict=True):
         for run in runs:
-            points = [(epoch["epoch"], epoch[key]) for epoch in run["epochs"] if not math.isnan(epoch.get(key, math.nan))]
+            points = [
+                (epoch["epoch"], epoch[key]) for epoch in run["epochs"] if not math.isnan(epoch.get(key, math.nan))
+            ]
             panel.plot(*zip(*points, strict=True) if points else ([], []), label=run["name"], marker=".", markersize=3)
         panel.set(xlabel="epoch", title=title)
         panel.grid(alpha=0.3)
@@ -138,7 +144,7 @@ def write_comparison(runs: Sequence[Run], picture: str | os.PathLike) -> None:
 
 
 def _changes(first: Run, other: Run) -> list[str]:
-    changed = sorted(differences(first["config"], other["config"]).items())
+    changed = sorted(differences(first["config"], other["config"], but=NOT_COMPARED).items())
     lines = [f"  {key}: {new!r} instead of {old!r}" for key, (old, new) in changed]
     lines += [
         f"  {what}: {_of(other, what)} instead of {_of(first, what)}"

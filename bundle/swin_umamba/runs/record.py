@@ -8,7 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -73,14 +73,27 @@ def resolved_config(parser: ConfigParser) -> dict[str, Any]:
     return {key: value if key in STEPS else _resolved(parser, key, value) for key, value in config.items()}
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that two configs have both and that are not equal, by id, but those that may differ."""
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], but: Iterable[str] = MAY_DIFFER
+) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that two configs have both and that are not equal, by id.
+
+    An argument of a component that differs just as a setting does, because it refers to it, is left out.
+
+    Args:
+        old: of `resolved_config`.
+        new: another one.
+        but: ids that are left out, with all that is below them; steps always are.
+    """
     before, after = dict(_leaves(old)), dict(_leaves(new))
-    return {
+    free = (*STEPS, *but)
+    changed = {
         key: (before[key], after[key])
         for key in before.keys() & after.keys()
-        if before[key] != after[key] and not _may_differ(key)
+        if before[key] != after[key] and not any(key == part or key.startswith(f"{part}#") for part in free)
     }
+    settings = [pair for key, pair in changed.items() if not _of_component(new, key)]
+    return {key: pair for key, pair in changed.items() if not (_of_component(new, key) and pair in settings)}
 
 
 def facts() -> dict[str, Any]:
@@ -179,5 +192,10 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _may_differ(key: str) -> bool:
-    return key.split("#")[0] in STEPS or any(key == free or key.startswith(f"{free}#") for free in MAY_DIFFER)
+def _of_component(config: Mapping[str, Any], key: str) -> bool:
+    part: Any = config
+    for name in key.split("#"):
+        if isinstance(part, Mapping) and "_target_" in part:
+            return True
+        part = part[int(name)] if isinstance(part, list) else part[name]
+    return False
