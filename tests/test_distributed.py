@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from swin_umamba.distributed import is_rank_zero, join_processes, rank_generator, share_of, world_size
+from swin_umamba.distributed import (
+    is_rank_zero,
+    join_processes,
+    mean_over_ranks,
+    own_cases,
+    same_on_all_ranks,
+    share_of,
+    sum_over_ranks,
+    world_size,
+)
 from swin_umamba.errors import InputError
 
 
@@ -23,7 +32,6 @@ def test_alone():
 def test_second_of_two(second_of_two):
     assert not is_rank_zero()
     assert share_of(30) == 15
-    assert rank_generator(7).initial_seed() == 8
 
 
 def test_uneven_batch(second_of_two):
@@ -34,10 +42,23 @@ def test_uneven_batch(second_of_two):
     assert share_of(12, slices_per_volume=3) == 2
 
 
-def test_different_ranks_draw_different_numbers(monkeypatch):
-    first = torch.rand(4, generator=rank_generator(0))
-    monkeypatch.setenv("RANK", "1")
-    assert not torch.equal(first, torch.rand(4, generator=rank_generator(0)))
+def test_cases_are_shared_out(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    shares = []
+    for number in ("0", "1"):
+        monkeypatch.setenv("RANK", number)
+        shares.append(own_cases([1, 2, 3, 4, 5]))
+    assert shares == [[1, 3, 5], [2, 4]]
+    assert own_cases([1]) == [1]  # every process takes part in the mean
+    assert own_cases([1], every_process=False) == []
+    assert own_cases([]) == []
+
+
+def test_nothing_is_exchanged_alone():
+    value = torch.ones(2)
+    assert sum_over_ranks(value) is value
+    assert mean_over_ranks(0.5, "cpu") == 0.5
+    assert same_on_all_ranks("here") == "here"
 
 
 def test_torchrun_is_needed(monkeypatch):

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from swin_umamba.errors import InputError, input_error_of
+from torch.utils.data import DataLoader
 
 SCRIPT = """
 import pytest
 from swin_umamba.errors import InputError, report_errors_in_one_line
+from torch.utils.data import DataLoader
 report_errors_in_one_line()
 try:
     raise {error}
@@ -59,3 +61,23 @@ def test_cause_is_found_through_contexts():
     assert str(input_error_of(raised.value)) == "inner"
     assert input_error_of(KeyError("alone")) is None
     assert input_error_of(None) is None
+
+
+def raise_input_error(index: int) -> None:
+    try:
+        raise InputError(f"item {index} is bad\nin two lines")
+    except InputError as error:
+        raise RuntimeError("applying transform") from error
+
+
+class Broken:
+    __getitem__ = staticmethod(raise_input_error)
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_error_of_a_worker_is_told_without_its_traceback():
+    with pytest.raises(RuntimeError, match="Caught RuntimeError in DataLoader worker") as raised:
+        next(iter(DataLoader(Broken(), num_workers=1)))
+    assert str(input_error_of(raised.value)) == "item 0 is bad\nin two lines"

@@ -148,8 +148,8 @@ def test_failed_write_leaves_the_old_model(trained, tmp_path, monkeypatch):
     folder = copy_of(trained[0], tmp_path / "kept")
     before = (folder / "model.pt").read_bytes()
 
-    def full_disk(state, path):
-        path.write_bytes(b"half")
+    def full_disk(state, file):
+        file.write(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)

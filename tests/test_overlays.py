@@ -28,6 +28,11 @@ def unknown_keys(overlay: dict, base: dict) -> list[str]:
     return unknown
 
 
+def test_keys_of_evaluation_on_several_gpus_exist_in_inference():
+    overlay = ConfigParser.load_config_file(ROOT / "bundle/configs/multi_gpu_evaluate.yaml")
+    assert unknown_keys(overlay, ConfigParser.load_config_file(ROOT / "bundle/configs/inference.yaml")) == []
+
+
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.name)
 def test_overlay_keys_exist_in_the_base(path):
     overlay = ConfigParser.load_config_file(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers_bundle import LABELS, training, volume, write_cases
 from helpers_imaging import write_nifti
 from ignite.engine import Events
@@ -17,6 +20,7 @@ from monai.bundle import ConfigWorkflow
 from swin_umamba.errors import InputError, input_error_of
 from swin_umamba.handlers import loss_of
 from swin_umamba.models import load_model
+from swin_umamba.runs.record import git_state
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
@@ -149,8 +153,32 @@ def test_tracking_with_mlflow(tmp_path, datalist):
     with sqlite3.connect(tmp_path / "out" / "mlruns.db") as database:
         keys = {key for (key,) in database.execute("select distinct key from metrics")}
     assert {"train_loss", "val_mean_dice"} <= keys
-    (config,) = (tmp_path / "out").glob("config_*.json")
-    assert json.loads(config.read_text())["network_name"] == "swin_umamba_d_tiny"
+    assert not list((tmp_path / "out").glob("config_*.json"))  # the run's own config.yaml says more
+
+
+def test_every_run_has_a_folder_that_says_what_it_is(tmp_path, datalist):
+    run(
+        tmp_path,
+        datalist,
+        **{"cosine_epochs": "@train#trainer#max_epochs", "output_dir": "@run_folder"},
+        runs_dir=str(tmp_path),
+    )
+    (folder,) = tmp_path.glob("swin_umamba_2*")
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["status"], record["epoch"], record["max_epochs"], record["seed"]) == ("finished", 1, 1, 0)
+    (part,) = record["parts"]
+    assert part["versions"]["torch"] == torch.__version__
+    assert part["git"] == git_state()
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config["cosine_epochs"], config["labels"], config["optimizer"]["lr"]) == (1, LABELS, 1e-4)
+    assert config["optimizer"]["params"] == "$@network.parameters()"
+    (epoch,) = csv.DictReader((folder / "metrics.csv").open())
+    assert math.isfinite(float(epoch["loss"]))
+    assert 0 <= float(epoch["val_mean_dice"]) <= 1
+    assert float(epoch["seconds_waiting_for_data"]) <= float(epoch["seconds"])
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["epoch_00001.pt"]
+    for name in ("model.pt", "model.yaml"):
+        assert (folder / "model" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
 
 
 BAD_SETTINGS = [

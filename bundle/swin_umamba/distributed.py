@@ -1,17 +1,25 @@
-"""Training on several processes that `torchrun` starts."""
+"""Working on several processes that `torchrun` starts."""
 
 from __future__ import annotations
 
+import datetime
 import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import ignite.distributed as idist
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from swin_umamba.devices import choose_device
 from swin_umamba.errors import InputError
+
+T = TypeVar("T")
+LOST_PROCESS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+TIMEOUT = datetime.timedelta(minutes=30)  # for a process that does not answer; one that dies is noticed at once
 
 
 def rank() -> int:
@@ -47,9 +55,78 @@ def share_of(total: int, slices_per_volume: int = 1) -> int:
     return total // step
 
 
-def rank_generator(seed: int) -> torch.Generator:
-    """Return a random generator that differs from process to process, so that each draws its own samples."""
-    return torch.Generator().manual_seed(seed + rank())
+def own_cases(cases: Sequence[T], *, every_process: bool = True) -> list[T]:
+    """Return the cases that this process goes through: every one of them falls to one process.
+
+    Args:
+        cases: all of them, in the same order in every process.
+        every_process: where there are fewer cases than processes, let each process go through all of them, for a mean
+            that all have to take part in; it is the same mean.
+    """
+    if every_process and 0 < len(cases) < world_size():
+        return list(cases)
+    return list(cases[rank() :: world_size()])
+
+
+def together() -> bool:
+    """Return whether this process has joined others."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes; gradients of all of them flow back into each one's part.
+
+    `DistributedDataParallel` averages gradients over processes. A loss that every process computes from such sums gets
+    the gradient that one process would have computed from the whole batch.
+    """
+    return all_reduce(value) if together() else value
+
+
+def mean_over_ranks(value: float, device: torch.device | str) -> float:
+    """Return the mean of a number over all processes, which must all ask for it."""
+    if not together():
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return total.item() / dist.get_world_size()
+
+
+def gather_cases(own: Sequence[T]) -> list[T]:
+    """Return what all processes have of the cases that `own_cases` shared out, in the order of the cases.
+
+    Every process has to ask for it, and gets it all.
+
+    Args:
+        own: one picklable thing for each case of this process.
+    """
+    if not together():
+        return list(own)
+    shares: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(shares, list(own))
+    return [share[index] for index in range(len(max(shares, key=len))) for share in shares if index < len(share)]
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if together():
+        dist.barrier()
+
+
+def same_on_all_ranks(value: str) -> str:
+    """Return the first process's value, which all processes must ask for together."""
+    if not together():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def lost_process_error(error: BaseException) -> InputError | None:
+    """Return what to tell the user of an error that came up because another process is gone, or None."""
+    text = " ".join(str(error).split())
+    if together() and (isinstance(error, dist.DistError) or any(sign in text for sign in LOST_PROCESS)):
+        return InputError(f"process {rank()} of {world_size()} lost the others, one of them has died: {text[:200]}")
+    return None
 
 
 def join_processes(name: str | None = None) -> torch.device:
@@ -63,14 +140,14 @@ def join_processes(name: str | None = None) -> torch.device:
     """
     if "LOCAL_RANK" not in os.environ:
         raise InputError(
-            "multi_gpu_train.yaml needs torchrun: torchrun --nproc_per_node=2 -m monai.bundle run training …"
+            "multi_gpu_*.yaml needs torchrun: torchrun --nproc_per_node=2 -m monai.bundle run training --config_file …"
         )
     on_gpu = name != "cpu" and torch.cuda.is_available()
     device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else "cpu")
     if on_gpu:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
         idist.sync()  # ignite would do it, all processes waiting, in the first handler that only one of them has
     return device
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.data import Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.utils import ensure_tuple
 
 from swin_umamba.case_warnings import collect_case_warnings
 from swin_umamba.devices import choose_device
+from swin_umamba.distributed import gather_cases, is_rank_zero
 from swin_umamba.errors import InputError, input_error_of
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ class CaseDataset(Dataset):
 class CaseEvaluator(SupervisedEvaluator):
     """MONAI's evaluator for one case at a time: a case that fails is recorded and the others go on.
 
+    Of several processes each goes through its own cases; in the end all have the records of all.
+
     Volumes stay in the host's memory; the inferer sends what it needs to the network's device.
 
     Args:
@@ -96,12 +100,18 @@ class CaseEvaluator(SupervisedEvaluator):
         """Go through all cases.
 
         Raises:
-            InputError: at the end, when everything else was done, if any case failed.
+            InputError: at the end, when everything else was done, if any case failed; of several processes in the
+                first.
         """
         self.records = []
-        super().run(global_epoch)
+        if self.state.epoch_length == 0:  # fewer cases than processes: there is a report all the same
+            self.fire_event(Events.STARTED)
+            self.fire_event(Events.COMPLETED)
+        else:
+            super().run(global_epoch)
+        self.records = gather_cases(self.records)
         failed = self.failed
-        if failed:
+        if failed and is_rank_zero():
             shown = "; ".join(f"{case['case']}: {case['error']}" for case in failed[:FAILURES_SHOWN])
             more = f"; and {len(failed) - FAILURES_SHOWN} more" if len(failed) > FAILURES_SHOWN else ""
             tried = sum(record["status"] != "skipped" for record in self.records)

@@ -22,11 +22,21 @@ def input_error_of(error: BaseException | None) -> InputError | None:
     """Return the `InputError` that `error` is or was caused by, or None."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if isinstance(error, InputError):
-            return error
+        raised = _raised_in_worker(error)
+        if raised is not None or isinstance(error, InputError):
+            return raised or error  # type: ignore[return-value]
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def _raised_in_worker(error: BaseException) -> InputError | None:
+    """Return the error of a data loader's worker, of which PyTorch passes on no more than the traceback as text."""
+    text = str(error)
+    sign = f".{InputError.__name__}: "
+    if not text.startswith("Caught ") or "\nOriginal Traceback" not in text or sign not in text:
+        return None
+    return InputError(text.rpartition(sign)[2].split("\n\nThe above exception", 1)[0].strip())
 
 
 def report_errors_in_one_line() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,10 +16,9 @@ from monai.engines import IterationEvents
 from monai.handlers import StatsHandler
 from torch import nn
 
+from swin_umamba.distributed import is_rank_zero, mean_over_ranks, world_size
 from swin_umamba.errors import InputError
-from swin_umamba.files import make_writable_folder, replace_file
-from swin_umamba.models import ModelSpec, save_model
-from swin_umamba.training import NetworkAverage
+from swin_umamba.files import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -97,19 +95,19 @@ class StopOnBadLoss:
             )
 
 
-class WeightAveraging:
-    """Update a running average of the weights after each iteration of the trainer.
+class Attached:
+    """Attach an object of the config that other objects use too, where MONAI wants a handler made on the spot.
 
     Args:
-        average: of the network in training.
+        part: has a method `attach`.
     """
 
-    def __init__(self, average: NetworkAverage) -> None:
-        self.average = average
+    def __init__(self, part: Any) -> None:
+        self.part = part
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer."""
-        self.average.attach(engine)
+        """Register with the engine."""
+        self.part.attach(engine)
 
 
 class MetricLog(StatsHandler):
@@ -121,21 +119,33 @@ class MetricLog(StatsHandler):
 
 
 class EpochLog:
-    """Log one line for each epoch: mean loss, slices per second of this process, peak GPU memory, learning rate."""
+    """Measure each epoch and log a line: mean loss, slices per second, waiting for data, learning rate, GPU memory.
+
+    Of several processes all measure and the first one logs: the loss is the mean over all of them, slices are added up.
+    The figures are in `engine.state.epoch_stats` too.
+    """
 
     def __init__(self) -> None:
         self._losses: list[float] = []
         self._slices = 0
-        self._start = 0.0
+        self._start = self._asked = self._waited = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Start with the epoch, look at each iteration, log at the epoch's end before a validation starts."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._get)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
 
     def _begin(self, engine: Engine) -> None:
-        self._losses, self._slices, self._start = [], 0, time.perf_counter()
+        self._losses, self._slices, self._waited, self._start = [], 0, 0.0, time.perf_counter()
+
+    def _ask(self, engine: Engine) -> None:
+        self._asked = time.perf_counter()
+
+    def _get(self, engine: Engine) -> None:
+        self._waited += time.perf_counter() - self._asked
 
     def _add(self, engine: Engine) -> None:
         self._losses.append(float(loss_of(engine.state.output)))
@@ -144,14 +154,31 @@ class EpochLog:
 
     def _log(self, engine: Any) -> None:
         seconds = time.perf_counter() - self._start
-        parts = [
-            f"loss {sum(self._losses) / len(self._losses):.4f}",
-            f"{self._slices / seconds:.1f} slices/s",
-            f"learning rate {engine.optimizer.param_groups[0]['lr']:.2e}",
-        ]
+        stats = {
+            "loss": mean_over_ranks(sum(self._losses) / len(self._losses), engine.state.device),
+            "learning_rate": float(engine.optimizer.param_groups[0]["lr"]),
+            "seconds": round(seconds, 2),
+            "seconds_waiting_for_data": round(self._waited, 2),
+            "slices_per_second": round(self._slices * world_size() / seconds, 1),
+        }
         if torch.cuda.is_available():
-            parts.append(f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
-        logger.info("epoch %d/%d: %s", engine.state.epoch, engine.state.max_epochs, ", ".join(parts))
+            stats["peak_gpu_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+        engine.state.epoch_stats = stats
+        if is_rank_zero():
+            logger.info("epoch %d/%d: %s", engine.state.epoch, engine.state.max_epochs, _in_words(stats))
+
+
+def _in_words(stats: Mapping[str, float]) -> str:
+    waiting = 100 * stats["seconds_waiting_for_data"] / max(stats["seconds"], 1e-9)
+    parts = [
+        f"loss {stats['loss']:.4f}",
+        f"{stats['slices_per_second']:.1f} slices/s",
+        f"{stats['seconds']:.1f} s, {min(waiting, 100):.0f} % of it waiting for data",
+        f"learning rate {stats['learning_rate']:.2e}",
+    ]
+    if "peak_gpu_gib" in stats:
+        parts.append(f"peak GPU memory {stats['peak_gpu_gib']:.2f} GiB")
+    return ", ".join(parts)
 
 
 class ProgressFile:
@@ -196,79 +223,3 @@ def loss_of(output: Any) -> Any:
     """Return the loss of a trainer's output, decollated or not."""
     loss = (output[0] if isinstance(output, list) else output)["loss"]
     return loss.detach() if isinstance(loss, torch.Tensor) else loss
-
-
-class ModelSaver:
-    """Write the model folder (`model.pt`, `model.yaml`) whenever there is a better one, or at the end.
-
-    Attached to the trainer; the validator's key metric decides. A training in which it never could, because it ended
-    before the first validation or no organ was there to score, keeps its last weights.
-
-    Args:
-        folder: of the model.
-        network: gives the weights; with a running average, the averaged network.
-        spec: what the model is; scores and epoch are added.
-        validator: whose key metric decides; None together with `select="last"`.
-        select: "best" keeps the highest key metric, "last" the weights at the end of training.
-        images: what `swin_umamba.image_checks.describe_images` says of the training images, for `model.yaml`.
-
-    Raises:
-        InputError: for another `select`, or if the folder cannot be written to.
-    """
-
-    def __init__(
-        self,
-        folder: str | os.PathLike,
-        network: nn.Module | Callable[[], nn.Module],
-        spec: ModelSpec,
-        validator: Engine | None = None,
-        select: str = "best",
-        images: Mapping[str, Any] | None = None,
-    ) -> None:
-        if select not in ("best", "last"):
-            raise InputError(f"select of the saved model: {select!r}; legal: 'best', 'last'")
-        if select == "best" and validator is None:
-            raise InputError("select 'best' needs a validator; without validation cases use 'last'")
-        self.folder = make_writable_folder(folder)
-        self.network = network
-        self.spec = spec
-        self.validator = validator
-        self.select = select
-        self.images = dict(images or {})
-        self.epoch = 0
-        self._trainer: Engine | None = None
-
-    def attach(self, engine: Engine) -> None:
-        """Act on the validator's end for "best", on the trainer's for "last"."""
-        self._trainer = engine
-        engine.add_event_handler(Events.COMPLETED, self._after_training)
-        if self.select == "best" and self.validator is not None:
-            self.validator.add_event_handler(Events.COMPLETED, self._after_validation)
-
-    def _after_validation(self, engine: Any) -> None:
-        # MONAI's evaluator has compared the metric with the best one before handlers of COMPLETED run
-        assert self._trainer is not None
-        if engine.state.best_metric_epoch == engine.state.epoch:
-            self.save()
-
-    def _after_training(self, engine: Engine) -> None:
-        if self.select == "best" and self.epoch == 0:
-            logger.warning("no validation gave a score: the last weights are kept (select: last)")
-        if self.select == "last" or self.epoch == 0:
-            self.save()
-
-    def save(self) -> ModelSpec:
-        """Write the model now."""
-        assert self._trainer is not None
-        self.epoch = self._trainer.state.epoch
-        state = getattr(self.validator, "state", None)
-        metric = getattr(state, "metrics", {}).get(getattr(state, "key_metric_name", None))
-        training = {**self.spec.training, "epoch": self.epoch}
-        if self.images:
-            training["images"] = self.images
-        if metric is not None:
-            training["validation_mean_dice"] = round(float(metric), 4)
-        network = self.network if isinstance(self.network, nn.Module) else self.network()
-        spec = save_model(self.folder, network, dataclasses.replace(self.spec, training=training))
-        logger.info("model of epoch %d written to %s", self.epoch, self.folder)
-        return spec

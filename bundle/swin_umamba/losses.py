@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
+from swin_umamba.distributed import sum_over_ranks
 from swin_umamba.errors import InputError
 
 
@@ -19,13 +19,16 @@ class PartialDiceCELoss(nn.Module):
     probability counts as background (the marginal of both), and its Dice term is left out. With everything annotated it
     is nnU-Net's 2D loss: Dice over the whole batch, without background, plus the mean cross-entropy over all pixels.
 
+    Several processes that train together add up their parts of the Dice term, so that the mean of their losses, and
+    its gradient, are those of the whole batch in one process.
+
     Args:
         smooth: added to numerator and denominator of the Dice term.
     """
 
     def __init__(self, smooth: float = 1e-5) -> None:
         super().__init__()
-        self.dice = DiceLoss(include_background=False, batch=True, smooth_nr=smooth, smooth_dr=smooth)
+        self.smooth = smooth
 
     def forward(self, logits: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Compute the loss, in float32.
@@ -42,7 +45,14 @@ class PartialDiceCELoss(nn.Module):
             log_probability = _merge_into_background(log_probability, ~labelled)
         cross_entropy = functional.nll_loss(log_probability, target)
         one_hot = functional.one_hot(target, classes).movedim(-1, 1)  # (B, H, W, K) -> (B, K, H, W)
-        return cross_entropy + self.dice(log_probability.exp(), one_hot.to(log_probability.dtype))
+        return cross_entropy + self._dice(log_probability.exp()[:, 1:], one_hot[:, 1:].to(log_probability.dtype))
+
+    def _dice(self, probability: Tensor, one_hot: Tensor) -> Tensor:
+        """Return 1 - soft Dice over the batch of all processes, as the mean over classes; both are (B, K - 1, H, W)."""
+        axes = (0, 2, 3)
+        common = (probability * one_hot).sum(axes)
+        common, sizes = sum_over_ranks(torch.stack([common, (probability + one_hot).sum(axes)]))  # (2, K - 1)
+        return (1 - (2 * common + self.smooth) / (sizes + self.smooth)).mean()
 
 
 def _merge_into_background(log_probability: Tensor, unlabelled: Tensor) -> Tensor:

@@ -10,17 +10,18 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from swin_umamba import __version__
 from swin_umamba.errors import InputError
-from swin_umamba.files import replace_file
+from swin_umamba.files import replace_file, save_tensors
 from swin_umamba.networks import build_network
 from swin_umamba.weights import load_checkpoint
 
@@ -177,21 +178,28 @@ def build_described_network(spec: ModelSpec, **overrides: Any) -> nn.Module:
 
 
 def save_model(folder: str | os.PathLike, network: nn.Module, spec: ModelSpec) -> ModelSpec:
+    """Write a network as a model; see `write_model`."""
+    return write_model(folder, weights_of(network), spec)
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a network's state dict on the CPU."""
+    return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+
+
+def write_model(folder: str | os.PathLike, weights: Mapping[str, Tensor], spec: ModelSpec) -> ModelSpec:
     """Write a model's two files, each atomically, weights first.
 
     Args:
         folder: made when it is missing.
-        network: its state dict is written on the CPU as it is.
+        weights: state dict on the CPU.
         spec: the description; its `sha256` and `code_version` are set here.
 
     Returns:
         The description as written.
     """
-    folder = Path(folder)
-    weights = folder / WEIGHTS_FILE
-    state = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
-    with replace_file(weights) as temporary:
-        torch.save(state, temporary)
+    with replace_file(Path(folder) / WEIGHTS_FILE) as temporary:
+        save_tensors(temporary, dict(weights))
         sha256 = file_sha256(temporary)
     spec = dataclasses.replace(spec, sha256=sha256, code_version=__version__)
     write_spec(folder, spec)

@@ -18,6 +18,7 @@ from monai.transforms import Orientation
 
 from swin_umamba import __version__
 from swin_umamba.anatomy_checks import warn_of_anatomy
+from swin_umamba.distributed import gather_cases, is_rank_zero, together
 from swin_umamba.engines import CaseEvaluator, case_name
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
@@ -163,7 +164,7 @@ class CaseReport:
     """Ignite handler that keeps `report.json` and `volumes.csv` up to date while a `CaseEvaluator` works.
 
     Cases of earlier runs into the same folder stay in both, as long as their label maps are there and this run does not
-    hold them again.
+    hold them again. Of several processes the first one writes: its own cases while it works, all of them at the end.
 
     Args:
         output_dir: folder of the two files.
@@ -177,6 +178,8 @@ class CaseReport:
         """Register with a `CaseEvaluator`."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.write)
+        if together():
+            engine.add_event_handler(Events.COMPLETED, self.write_all)
 
     def start(self, engine: CaseEvaluator) -> None:
         """Read what earlier runs reported."""
@@ -185,8 +188,17 @@ class CaseReport:
 
     def write(self, engine: CaseEvaluator) -> None:
         """Write both files anew with the cases that the engine has finished."""
-        done = {record["case"] for record in engine.records}
-        cases = [record for record in self.earlier if record["case"] not in done] + list(engine.records)
+        self._write(engine.records)
+
+    def write_all(self, engine: CaseEvaluator) -> None:
+        """Write both files anew with the cases of all processes."""
+        self._write(gather_cases(engine.records))
+
+    def _write(self, records: Sequence[Mapping[str, Any]]) -> None:
+        if not is_rank_zero():
+            return
+        done = {record["case"] for record in records}
+        cases = [record for record in self.earlier if record["case"] not in done] + list(records)
         cases.sort(key=lambda record: record["case"])
         write_report(self.output_dir, cases)
         write_volumes(self.output_dir, cases)

@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 
 from swin_umamba import __version__
+from swin_umamba.distributed import gather_cases, is_rank_zero
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
 from swin_umamba.metrics import (
@@ -93,18 +94,20 @@ class EvaluationReport:
                 self.failed.append({"case": case_name(item, output["label"]), "error": str(error)})
 
     def finish(self, engine: Engine) -> None:
-        """Write and print the report.
+        """Write and print the report; of several processes the first one does, for all.
 
         Raises:
-            InputError: after that, naming the cases that could not be scored; or if no organ of any case was scored.
+            InputError: after that, naming the cases that could not be scored; or if nothing was scored.
         """
-        failed = [*failed_cases(engine), *self.failed]
-        self.report = build_report(self.cases, failed=failed, **self.scoring, **self.about)
+        cases, given_up, unscored = map(gather_cases, (self.cases, getattr(engine, "failed", []), self.failed))
+        if not is_rank_zero():
+            return
+        self.report = build_report(cases, failed=[*given_up, *unscored], **self.scoring, **self.about)
         write_report(self.output_dir, self.report)
         print(format_table(self.report), flush=True)
-        if self.failed:
-            reasons = "; ".join(f"{case['case']}: {case['error']}" for case in self.failed)
-            raise InputError(f"{len(self.failed)} cases could not be scored: {reasons}")
+        if unscored:
+            reasons = "; ".join(f"{case['case']}: {case['error']}" for case in unscored)
+            raise InputError(f"{len(unscored)} cases could not be scored: {reasons}")
 
 
 def case_entry(
@@ -148,11 +151,6 @@ def case_entry(
 def case_name(item: Mapping[str, Any], truth: MetaTensor) -> str:
     """Return the item's `case`, or the file name of its label map."""
     return str(item.get("case") or Path(str(truth.meta.get("filename_or_obj", "unnamed"))).name)
-
-
-def failed_cases(engine: Engine) -> list[dict[str, str]]:
-    """Return `{"case", "error"}` of the cases that the engine itself gave up."""
-    return [dict(case) for case in getattr(engine, "failed", ())]
 
 
 def build_report(

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.config import KeysCollection
@@ -18,13 +19,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder
+from swin_umamba.sampling import Draw, seed_generators, share_random_state
 from swin_umamba.weights import load_checkpoint, load_pretrained
 
 logger = logging.getLogger(__name__)
 
 
 class VolumeCache(CacheDataset):
-    """MONAI's `CacheDataset` whose threads have ended when it raises.
+    """MONAI's `CacheDataset` that augments by the seed of a `Draw`, and whose threads have ended when it raises.
 
     Its own thread pool leaves the others at work when an item fails; a process that ends meanwhile aborts.
     """
@@ -33,6 +35,22 @@ class VolumeCache(CacheDataset):
     def images(self) -> list[Any]:
         """The volumes as they are cached."""
         return [item["image"] for item in self._cache]
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return an item; that of a `Draw` is a function of its volume and its seed."""
+        if not isinstance(index, Draw):
+            return super().__getitem__(index)
+        if not hasattr(self, "_random"):
+            self.set_random_state(index.seed)
+        self._random.seed(index.seed)
+        seed_generators(index.seed)
+        return super().__getitem__(index.volume)
+
+    def set_random_state(self, seed: int | None = None) -> VolumeCache:
+        """Let all transforms share one random state; MONAI's loaders call this in each worker."""
+        self._random = np.random.RandomState(seed)  # noqa: NPY002  # what MONAI's transforms draw from
+        share_random_state(self.transform, self._random)
+        return self
 
     def _load_cache_item(self, idx: int) -> Any:
         if not self._errors:
@@ -176,6 +194,17 @@ class NetworkAverage:
     def network(self) -> nn.Module:
         """The network to validate and to keep."""
         return self._source if self._average is None else self._average.module
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the averaged weights and the number of updates."""
+        average = {} if self._average is None else self._average.state_dict()
+        return {"average": average, "step": self._step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved average."""
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        self._step = state["step"]
 
     def attach(self, engine: Engine) -> None:
         """Update the average after each iteration of the trainer."""

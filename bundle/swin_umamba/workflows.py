@@ -9,6 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from swin_umamba.distributed import is_rank_zero, together, wait_for_all
 from swin_umamba.errors import InputError
 
 
@@ -63,10 +64,12 @@ def evaluate_model(
         overrides: further values of the config, by key.
 
     Returns:
-        What `metrics.json` holds.
+        What `metrics.json` holds; of several processes, which share out the cases, only in the first.
     """
+    wait_for_all()  # the model is written by one of them
+    several = ["multi_gpu_evaluate.yaml"] if together() else []
     run_workflow(
-        ["inference.yaml", "evaluate.yaml"],
+        ["inference.yaml", "evaluate.yaml", *several],
         bundle_root=bundle_root,
         model=str(model),
         datalist=str(datalist),
@@ -74,7 +77,7 @@ def evaluate_model(
         output_dir=str(output_dir),
         **overrides,
     )
-    return json.loads((Path(output_dir) / "metrics.json").read_text(encoding="utf-8"))
+    return json.loads((Path(output_dir) / "metrics.json").read_text(encoding="utf-8")) if is_rank_zero() else {}
 
 
 def say_what_is_next(*, bundle_root: str, model: str, output_dir: str, evaluated: bool) -> None:
