@@ -31,7 +31,7 @@ class Server:
 
     def get(self, path: str, **kwargs) -> requests.Response:
         """Send GET."""
-        return requests.get(self.url + path, timeout=60, **kwargs)
+        return requests.get(self.url + path, timeout=180, **kwargs)
 
     def wait_for_training(self, seconds: float = 240) -> dict:
         """Return the last training's task when it has ended."""
