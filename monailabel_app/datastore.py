@@ -15,18 +15,16 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 from monai.data import MetaTensor
-from monai.transforms import LoadImage
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 from swin_umamba.cases import LABEL_NAME
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
-from swin_umamba.readers import VolumeReader
 from swin_umamba.transforms import CheckVolumed
 
 from monailabel_app.history import History
-from monailabel_app.infer import find_image
+from monailabel_app.infer import load_volume
 
 logger = logging.getLogger(__name__)
 
@@ -227,8 +225,7 @@ def read_volume(file: str, what: str) -> MetaTensor:
     """
     check = CheckVolumed(keys="image")
     try:
-        volume = LoadImage(reader=VolumeReader(), image_only=True, ensure_channel_first=True)(find_image(file))
-        return check({"image": volume})["image"]
+        return check({"image": load_volume(file)})["image"]
     except InputError:
         raise
     except Exception as error:
@@ -243,7 +240,7 @@ def check_label(label_file: str, image_file: str, info: Mapping[str, Any]) -> No
             not name although it is there.
     """
     label = read_volume(label_file, "label")
-    image = LoadImage(reader=VolumeReader(), image_only=True, ensure_channel_first=True)(find_image(image_file))
+    image = load_volume(image_file)
     if label.shape != image.shape:
         raise InputError(f"label: its shape {tuple(label.shape[1:])} is not the image's, {tuple(image.shape[1:])}")
     corners = np.array(np.meshgrid(*[(0, side) for side in image.shape[1:]])).reshape(3, -1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, File, Form, HTTPException, Query, UploadFile
@@ -64,7 +66,8 @@ def segment(
     if output is infer.ResultType.dicom_seg:
         return dicom_seg(background_tasks, model, image, options)
     text = json.dumps(options)
-    return infer.run_inference(background_tasks, model, image, session_id, text, file, label, output)
+    with _cleaned_up(background_tasks):
+        return infer.run_inference(background_tasks, model, image, session_id, text, file, label, output)
 
 
 @router.post("/activelearning/{strategy}", tags=["ActiveLearning"], summary="Next image to work on")
@@ -113,7 +116,8 @@ def add_image(
     check_upload("file", file)
     image = check_name("image", image or id_of(file.filename or ""))
     info = check_options(parse_json("params", params), ("client_id", "user", "PatientID", "name"))
-    return datastore.add_image(background_tasks, image, json.dumps(info), file)
+    with _cleaned_up(background_tasks):
+        return datastore.add_image(background_tasks, image, json.dumps(info), file)
 
 
 @router.put("/datastore/label", tags=["Datastore"], summary="Submit a label")
@@ -129,7 +133,8 @@ def submit_label(
     check_tag(tag)
     check_upload("label", label)
     info = parse_json("params", params)
-    result = datastore.save_label(background_tasks, image, params, tag, label)
+    with _cleaned_up(background_tasks):
+        result = datastore.save_label(background_tasks, image, params, tag, label)
     if tag == DefaultLabelTag.FINAL.value:
         app_instance().worklist.corrected(image, str(info.get("client_id") or "unknown"))
     return result
@@ -242,6 +247,17 @@ def _train_options(params: Options) -> dict[str, Any]:
     options = check_options(params, TRAIN_OPTIONS)
     train.check_options(options)
     return options
+
+
+@contextlib.contextmanager
+def _cleaned_up(background_tasks: BackgroundTasks) -> Iterator[None]:
+    """Remove the copy of an upload also when it is refused: the tasks that do that come after a good answer only."""
+    try:
+        yield
+    except Exception:
+        for task in background_tasks.tasks:
+            task.func(*task.args, **task.kwargs)
+        raise
 
 
 def find_session(session_id: str) -> Any:

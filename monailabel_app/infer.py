@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.transforms import LoadImage
+from monai.transforms import EnsureChannelFirstd
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.generic import device_list
 from swin_umamba.anatomy_checks import warn_of_anatomy
@@ -22,7 +22,7 @@ from swin_umamba.devices import choose_device
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder
 from swin_umamba.outputs import DISCLAIMER, organ_volumes
-from swin_umamba.readers import VolumeReader
+from swin_umamba.transforms import LoadVolumed
 
 from monailabel_app.results import check_result_options, parse_slices, replace_slices, slices_in_ras, write_result
 from monailabel_app.settings import TEMPORARY, AppSettings
@@ -144,8 +144,9 @@ class SegmentationTask(InferTask):
             where = asked or slice(None)
             prediction[..., where] = inferer(image[None, ..., where], network)[0].as_tensor()
         times.lap("network")
+        label = options.get("label")
         labels = postprocessing({"image": image, "pred": prediction})["pred"]
-        return labels if part is None else replace_slices(labels, part, _label_before(options.get("label")))
+        return labels if part is None else replace_slices(labels, part, load_volume(label) if label else None)
 
     def pipeline(self, version: Version, options: Mapping[str, Any] | None = None) -> ConfigParser:
         """Return the bundle's inference config for a version of the model, its network loaded.
@@ -191,6 +192,18 @@ def find_image(image: Any) -> Any:
     return cases[0]["image"]
 
 
+def load_volume(image: str) -> MetaTensor:
+    """Return one image (1, X, Y, Z), read as the bundle does: a damaged file is an error, whoever else could read it.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    item: dict[Any, Any] = {"image": find_image(image)}
+    for transform in (LoadVolumed("image"), EnsureChannelFirstd("image")):
+        item = transform(item)
+    return item["image"]
+
+
 def flag_of(options: Mapping[str, Any], name: str) -> bool:
     """Return a switch of a request; clients send booleans or their names.
 
@@ -209,12 +222,6 @@ def device_name(device: Any) -> str:
     """Return our name of a device; MONAI Label's clients send the first of a list, or "cuda:0 (name of the card)"."""
     name = str(device[0] if isinstance(device, list) and device else device)
     return name.split(" ")[0].lower().removeprefix("nvidia:") or "auto"
-
-
-def _label_before(label: Any) -> MetaTensor | None:
-    if not label:
-        return None
-    return MetaTensor(LoadImage(reader=VolumeReader(), image_only=True, ensure_channel_first=True)(label))
 
 
 class _Times:

@@ -94,10 +94,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure_logging(data_dir: Path, level: int = logging.INFO) -> None:
-    """Log to stderr and to `<data_dir>/logs/server.log`, which is rotated.
-
-    MONAI Label logs requests with all their values, so of its loggers only warnings are kept.
-    """
+    """Log to stderr and to `<data_dir>/logs/server.log`, which is rotated."""
     folder = Path(data_dir) / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     file = RotatingFileHandler(folder / "server.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
@@ -105,6 +102,10 @@ def configure_logging(data_dir: Path, level: int = logging.INFO) -> None:
     for handler in handlers:
         handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=handlers, force=True)
+
+
+def keep_names_out() -> None:
+    """Keep only the warnings of loggers, MONAI Label's first of all, that tell requests with all their values."""
     for name in ("monailabel", "uvicorn.access", "watchdog", "filelock", "ignite", "task_train", "task_batch_infer"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

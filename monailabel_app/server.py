@@ -30,7 +30,7 @@ from swin_umamba.errors import InputError, input_error_of
 
 from monailabel_app import endpoints, processes
 from monailabel_app.checks import check_tag
-from monailabel_app.monitoring import RequestLog, metrics, request_id
+from monailabel_app.monitoring import RequestLog, keep_names_out, metrics, request_id
 from monailabel_app.pacs import endpoints as pacs_endpoints
 from monailabel_app.pacs.connection import PacsError
 from monailabel_app.security import COOKIE, Guard, Rules
@@ -82,6 +82,7 @@ def create_app(rules: Rules | None = None) -> Any:
 
 @asynccontextmanager
 async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
+    keep_names_out()
     instance = await anyio.to_thread.run_sync(app_instance)
     instance.server_mode(True)
     await anyio.to_thread.run_sync(instance.on_init_complete)

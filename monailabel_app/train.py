@@ -110,6 +110,8 @@ class FineTuneTask(TrainTask):
     def _train(self, served: Version, cases: Mapping[str, Any], options: Mapping[str, Any], run: Path) -> None:
         spec = served.spec
         validate = bool(cases["validation"])
+        known = spec.training.get("images")  # a few cases alone would make most images look unfamiliar
+        images = {"known_images": known} if known else {"training_images": None}
         overrides = {
             "datalist": cases["datalist"],
             "model_dir": str(run / "model"),
@@ -122,7 +124,6 @@ class FineTuneTask(TrainTask):
             "description": spec.description,
             "licence": spec.licence,
             "training_data": f"{spec.training.get('data', 'unknown')}; and corrected labels",
-            "known_images": spec.training.get("images"),
             "labels": dict(spec.labels),
             "network_name": spec.network["name"],
             "network_arguments": {"in_channels": 1, **spec.network.get("arguments", {})},
@@ -131,6 +132,7 @@ class FineTuneTask(TrainTask):
             "validate_during_training": validate,
             "select": "best" if validate else "last",
             "train#trainer#max_epochs": options["max_epochs"],
+            **images,
             **{key: options[key] for key in ("iterations_per_epoch", "learning_rate") if key in options},
         }
         run_workflow(

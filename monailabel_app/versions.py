@@ -10,6 +10,7 @@ crash at any moment leaves the served model as it was, and nothing is ever remov
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -66,7 +67,7 @@ class ModelStore:
                 if not (folder / SPEC_FILE).is_file():
                     continue
                 try:
-                    name = read_spec(folder).name
+                    name = read_cached(folder).name
                     if not (folder / WEIGHTS_FILE).is_file():
                         raise InputError(f"{folder} has no {WEIGHTS_FILE}")
                 except InputError as error:
@@ -217,10 +218,21 @@ class ModelStore:
         return FileLock(make_writable_folder(self.base / name) / ".lock")
 
 
+def read_cached(folder: Path) -> ModelSpec:
+    """Return `read_spec` of a folder, from memory while its file has not changed: every status request asks for it."""
+    status = (folder / SPEC_FILE).stat()
+    return _spec_of(folder, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _spec_of(folder: Path, changed: int, size: int) -> ModelSpec:
+    return read_spec(folder)
+
+
 def _read_version(folder: Path) -> Version:
     path = folder / RECORD_FILE
     record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"origin": "installed"}
-    return Version(folder=folder, spec=read_spec(folder), record=record)
+    return Version(folder=folder, spec=read_cached(folder), record=record)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -53,6 +53,7 @@ def warn_of_anatomy(labels: MetaTensor, organs: Mapping[str, int]) -> None:
     voxel_ml = abs(float(np.linalg.det(labels.affine.cpu().numpy()[:3, :3]))) / 1000
     boxes = ndimage.find_objects(voxels, max_label=max(organs.values(), default=0))
     centers: dict[str, float] = {}
+    cut: list[str] = []
     for organ, number in organs.items():
         box = boxes[number - 1]
         if box is None:
@@ -62,7 +63,9 @@ def warn_of_anatomy(labels: MetaTensor, organs: Mapping[str, int]) -> None:
         centers[name] = box[0].start + float(np.average(np.arange(mask.shape[0]), weights=mask.sum(axis=(1, 2))))
         _check_organ(name, mask, voxel_ml)
         if name not in THROUGH and (box[2].start == 0 or box[2].stop == voxels.shape[2]):
-            warn_of_case(f"{name} reaches the first or last slice: its volume may be that of a part")
+            cut.append(name)
+    if cut:
+        warn_of_case(f"in the first or last slice, so perhaps not imaged as a whole: {', '.join(cut)}")
     if not centers:
         warn_of_case("no organ was found")
     for right, left in RIGHT_OF:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from swin_umamba.errors import InputError
 
-from monailabel_app.security import Rules, is_loopback, token_of
+from monailabel_app.security import Guard, Rules, is_loopback, token_of
 
 TOKEN = "0123456789abcdef"
 
@@ -63,3 +65,53 @@ def test_where_tokens_come_from():
 @pytest.mark.parametrize(("host", "own"), [("127.0.0.1", True), ("::1", True), ("10.0.0.1", False), ("0.0.0.0", False)])
 def test_loopback(host, own):
     assert is_loopback(host) is own
+
+
+def ask(rules=None, client="127.0.0.1", **headers):
+    """Send a request through the guard to an app that answers 200, and return the status."""
+    sent = []
+
+    async def behind(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    fields = [(name.encode(), value.encode("latin-1")) for name, value in {"host": "127.0.0.1:8000", **headers}.items()]
+    scope = {"type": "http", "method": "GET", "path": "/info/", "headers": fields, "client": (client, 1)}
+    asyncio.run(Guard(behind, rules or Rules())(scope, receive, send))
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"host": "localhost"}, 200),
+        ({"host": "[::1]:8000"}, 200),
+        ({"host": "evil.example:8000"}, 403),  # a name that was made to point at this machine
+        ({"host": ""}, 403),
+        ({"host": "[::"}, 403),
+        ({"origin": "http://127.0.0.1:8000"}, 200),
+        ({"origin": "http://127.0.0.1:9000"}, 403),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),  # a page in a sandbox
+        ({"origin": "http://[x"}, 403),
+        ({"content-length": "many"}, 413),
+    ],
+)
+def test_web_pages_of_others_stay_out_without_a_token(headers, status):
+    assert ask(**headers) == status
+
+
+def test_another_machine_needs_the_token():
+    assert ask(client="10.0.0.1") == 403
+    rules = Rules(token=TOKEN, origins=("https://viewer.example",))
+    assert ask(rules, client="10.0.0.1", host="server.example") == 401
+    bearer = {"authorization": f"bearer {TOKEN}", "host": "server.example"}
+    assert ask(rules, client="10.0.0.1", **bearer) == 200
+    assert ask(rules, client="10.0.0.1", origin="https://viewer.example", **bearer) == 200
+    assert ask(rules, client="10.0.0.1", origin="https://server.example.evil", **bearer) == 403

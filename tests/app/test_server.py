@@ -165,6 +165,7 @@ def test_labels_that_do_not_belong(server, tmp_path):
     status, _ = send(server, "PUT", "/datastore/label?image=case_1&tag=../../x", files=label_file(tmp_path, good))
     assert status == 400
     assert server.get("/info/").json()["datastore"]["completed"] == 0
+    assert not list((server.data_dir / "tmp").glob("*.nii.gz"))  # nothing of what was refused stays
 
 
 def test_images_that_are_none(server, tmp_path):
@@ -175,6 +176,7 @@ def test_images_that_are_none(server, tmp_path):
         ("../../escaped", good, "image"),
         ("case_0", good, "is there already"),
         ("fine", {"file": ("x.nii.gz", image.read_bytes()[:100])}, "cannot be read"),
+        ("fine", {"file": ("x.nii.gz", image.read_bytes()[:200])}, "cannot be read"),  # ITK reads this, with zeros
         ("fine", {"file": ("x.nii.gz", b"text")}, "cannot be read"),
         ("fine", {"file": ("x.pkl", pickle.dumps(1))}, "file name"),
     ]
@@ -192,6 +194,29 @@ def test_uploaded_file_is_segmented_without_being_kept(server, tmp_path):
     status, result = infer(server, image="", files={"file": (str(image), image.read_bytes())})
     assert status == 200, result
     assert server.get("/info/").json()["datastore"]["total"] == 3
+
+
+def test_sessions(server, tmp_path):
+    """An upload for a while; what is no image is refused at once."""
+    image = write_nifti(tmp_path / "own.nii.gz", volume(seed=1)[0], AFFINE).read_bytes()
+    status, answer = send(server, "PUT", "/session/", files={"files": ("own.nii.gz", image)})
+    assert status == 200, answer
+    session = answer["session_id"]
+    assert infer(server, image="", params={}, headers={})[0] == 400
+    query = {"session_id": session, "output": "json"}
+    assert send(server, "POST", "/infer/tiny", params=query)[0] == 200
+    assert server.get(f"/session/{session}?image=true").content == image
+    assert send(server, "DELETE", f"/session/{session}")[0] == 200
+    assert send(server, "POST", "/infer/tiny", params=query)[0] == 404
+    for path in ("/session/..%2F..", f"/session/{session.upper()}"):
+        assert send(server, "GET", path)[0] == 404
+    bad = [("own.nii.gz", b"no image"), ("..", image), ("own.nii.gz", image[:200])]
+    for file in bad:
+        assert send(server, "PUT", "/session/", files={"files": file})[0] == 400
+    twice = [("files", ("a.nii.gz", image)), ("files", ("b.nii.gz", image))]
+    status, answer = send(server, "PUT", "/session/", files=twice)
+    assert (status, "2 volumes" in answer["detail"]) == (400, True)
+    assert not list((server.data_dir / "sessions").iterdir())
 
 
 def test_ten_clients_at_once(server):
