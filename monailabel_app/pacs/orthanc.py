@@ -35,15 +35,16 @@ DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 
 @contextmanager
-def orthanc(folder: str | os.PathLike, port: int = 0) -> Iterator[PacsConnection]:
+def orthanc(folder: str | os.PathLike, port: int = 0, password: str | None = None) -> Iterator[PacsConnection]:
     """Start Orthanc and stop it at the end.
 
-    It answers this machine alone, and only with a password that is made for this run. It ends with this process, also
+    It answers this machine alone, and only with a password. It ends with this process, also
     when that is killed (on Linux).
 
     Args:
         folder: for its images and its index; its log is `orthanc.log` there.
         port: of HTTP; 0 takes a free one.
+        password: of the user `USER`; None makes one for this run.
 
     Yields:
         How to reach it.
@@ -53,7 +54,7 @@ def orthanc(folder: str | os.PathLike, port: int = 0) -> Iterator[PacsConnection
     """
     program, plugin = _program(), _plugin()
     folder = make_writable_folder(folder).resolve()
-    password = secrets.token_urlsafe(24)
+    password = password or secrets.token_urlsafe(24)
     port = port or _free_port()
     variables = {
         "ORTHANC_FOLDER": str(folder),

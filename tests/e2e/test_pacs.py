@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import shutil
+import socket
 import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pydicom
 import pytest
 import requests
@@ -23,9 +28,10 @@ from swin_umamba.dicom.segmentation import read_segmentation, write_segmentation
 from swin_umamba.dicom.source import on_grid, read_source
 from swin_umamba.models import ModelSpec, read_spec
 
+from monailabel_app.pacs.__main__ import main as command
 from monailabel_app.pacs.client import PacsClient
-from monailabel_app.pacs.connection import PacsConnection
-from monailabel_app.pacs.orthanc import orthanc
+from monailabel_app.pacs.connection import PASSWORD_FILE_VARIABLE, USER_VARIABLE, PacsConnection
+from monailabel_app.pacs.orthanc import USER, orthanc
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -297,3 +303,56 @@ def test_nothing_of_the_patients_in_the_log(hospital):
     text = (hospital.server.data_dir / "logs" / "server.log").read_text()
     assert "DOE" not in text
     assert "Roe" not in text
+
+
+def test_label_waits_for_a_pacs_that_is_down(tmp_path, seeing_models):
+    """Nothing is lost: not by the PACS, not by a server that is killed meanwhile."""
+    need_orthanc()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "password").write_text("not to be told\n")
+    secret = {USER_VARIABLE: USER, PASSWORD_FILE_VARIABLE: str(tmp_path / "password")}
+    place = {"data_dir": tmp_path / "data", **secret}
+    pacs = functools.partial(orthanc, tmp_path / "orthanc", port, "not to be told")
+    files, labels, affine = write_stack(tmp_path / "dicom", "axial ascending")
+    path = write_nifti(tmp_path / "label.nii.gz", labels, affine)
+    with contextlib.ExitStack() as up:
+        connection = up.enter_context(pacs())
+        uid = send(PacsClient(connection), files)
+        server = up.enter_context(serve(connection.url, seeing_models, **place))
+        assert server.get(f"/datastore/image?image={uid}").status_code == 200
+        children = psutil.Process().children()
+        orthanc_process = next(process for process in children if "Orthanc" in process.name())
+        orthanc_process.terminate()
+        orthanc_process.wait(30)
+        client = MONAILabelClient(server.url, tmpdir=str(tmp_path), client_id="Roe^Jane")
+        answer = client.save_label(uid, str(path), params={"model": "seeing"})
+        assert answer["pacs"] == "waits"
+        assert client.info()["datastore"]["completed"] == 1
+        assert server.get("/pacs/").json()["waiting"] == [{"image": uid, "tag": "final"}]
+        refused = server.get("/proxy/dicom/qido/studies")
+        assert (refused.status_code, refused.json()["detail"][:8]) == (503, "the PACS")
+        shutil.rmtree(server.data_dir / "pacs" / "series")
+        refused = server.get(f"/datastore/image?image={uid}")
+        assert refused.status_code == 503
+        assert "does not answer" in refused.json()["detail"]
+        server.process.kill()
+    with serve(connection.url, seeing_models, **place) as server:  # starts although there is no PACS
+        assert server.get("/info/").json()["datastore"]["completed"] == 1
+        assert "does not answer" in server.get("/pacs/").json()["error"]
+        with pacs():
+            end = time.monotonic() + 90
+            while server.get("/pacs/").json()["waiting"]:
+                assert time.monotonic() < end
+                server.get("/info/")  # as a viewer does; without anyone it takes longer
+                time.sleep(0.3)
+            client = PacsClient(connection)
+            ((series, info),) = client.series({"Modality": "SEG"}).items()
+            (header,) = client.headers(info["StudyInstanceUID"], series)
+            dataset = client.instance(info["StudyInstanceUID"], series, str(header.SOPInstanceUID))
+    np.testing.assert_array_equal(read_segmentation(dataset, files, ORGANS).numpy()[0], labels)
+    assert dataset.ContentCreatorName == "Roe^Jane"
+    assert command(["purge", "--data-dir", str(tmp_path / "data")]) == 0
+    assert not list((tmp_path / "data" / "pacs" / "series").glob("*"))
+    assert len(list((tmp_path / "data" / "pacs" / "labels" / "final").glob("*.nii.gz"))) == 1
