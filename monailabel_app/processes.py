@@ -21,9 +21,9 @@ def lower_priority(niceness: int) -> None:
     process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else max(niceness, process.nice()))
 
 
-def is_alive(method: str) -> bool:
-    """Tell whether a process of a kind runs or is about to."""
-    return any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks(method))
+def alive(method: str) -> list[dict[str, Any]]:
+    """Return the tasks of a kind whose process runs or is about to."""
+    return [task for task in tasks(method) if task["status"] in ("SUBMITTED", "RUNNING")]
 
 
 def start(method: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def start(method: str, request: dict[str, Any]) -> dict[str, Any]:
         HTTPException: 429 while one of this kind runs.
     """
     with _starting:  # between the request and its process MONAI Label itself would accept a second one
-        if is_alive(method):
+        if alive(method):
             raise HTTPException(429, f"{method}: one is running already; stop it, or wait for its end")
         task, detail = AsyncTask.run(method, request=request)
     if task is None:
@@ -47,9 +47,9 @@ def status(method: str, every: bool, check_if_running: bool) -> Any:
     Raises:
         HTTPException: 404 if there is none.
     """
-    alive = [task for task in tasks(method) if task["status"] in ("SUBMITTED", "RUNNING")]
-    if check_if_running and alive and not processes(method):
-        return alive[0]
+    begun = alive(method)
+    if check_if_running and begun and not processes(method):
+        return begun[0]
     found, detail = AsyncTask.status(method, every, check_if_running)
     if found is None:
         raise HTTPException(404, detail)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from swin_umamba.errors import InputError
@@ -19,7 +19,8 @@ from swin_umamba.errors import InputError
 TOKEN_VARIABLE, TOKEN_FILE_VARIABLE = "SWIN_UMAMBA_TOKEN", "SWIN_UMAMBA_TOKEN_FILE"
 ORIGINS_VARIABLE, UPLOAD_VARIABLE = "SWIN_UMAMBA_CORS_ORIGINS", "SWIN_UMAMBA_UPLOAD_LIMIT_MB"
 COOKIE = "swin_umamba_token"
-OPEN_PATHS = ("/healthz", "/auth/", "/auth", "/auth/token", "/login")
+LOGIN, PAGES = "/login", "/ohif/"  # what a person opens in the browser begins like the latter
+OPEN_PATHS = ("/healthz", "/auth/", "/auth", "/auth/token", LOGIN)
 SHORTEST_TOKEN = 16
 
 
@@ -92,6 +93,9 @@ class Guard:
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(scope, headers)
+        if refusal is not None and refusal[0] == 401 and _is_page(scope, headers):
+            await _redirect(send, f"{LOGIN}?{urlencode({'next': _address_of(scope)})}")
+            return
         if refusal is not None:
             await _answer(send, *refusal)
             return
@@ -172,6 +176,29 @@ def is_loopback(host: str) -> bool:
 def _name_of(host: str) -> str:
     """Return the Host header without its port."""
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].lower()
+
+
+def page_after_login(wanted: str) -> str:
+    """Return the page of this server that a person wanted before logging in, or the first one for anything else."""
+    inside = wanted.startswith(PAGES) and wanted.isprintable() and "\\" not in wanted
+    return wanted if inside else PAGES
+
+
+def _is_page(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Tell whether a person's browser asks for a page, and not a program or a script for data."""
+    page = scope["path"] == "/" or scope["path"].startswith(PAGES)
+    return scope["method"] == "GET" and page and "text/html" in headers.get("accept", "")
+
+
+def _address_of(scope: Scope) -> str:
+    query = scope.get("query_string", b"").decode("latin-1")
+    return scope["path"] + (f"?{query}" if query else "")
+
+
+async def _redirect(send: Send, place: str) -> None:
+    headers = [(b"location", place.encode("latin-1")), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 303, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _answer(send: Send, status: int, detail: str) -> None:

@@ -16,9 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 import anyio.to_thread
-import monailabel.endpoints
 from fastapi import FastAPI, Form, HTTPException, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from monailabel.endpoints import datastore, info, model
 from monailabel.endpoints import session as sessions
@@ -28,18 +27,19 @@ from monailabel.interfaces.utils.app import app_instance
 from starlette.middleware.cors import CORSMiddleware
 from swin_umamba.errors import InputError, input_error_of
 
-from monailabel_app import endpoints, processes
+from monailabel_app import endpoints, processes, viewer
 from monailabel_app.checks import check_tag
 from monailabel_app.monitoring import RequestLog, keep_names_out, metrics, request_id
+from monailabel_app.ohif.site import OLD, explain, find_viewer, site_of
 from monailabel_app.pacs import endpoints as pacs_endpoints
 from monailabel_app.pacs.connection import PacsError
-from monailabel_app.security import COOKIE, Guard, Rules
+from monailabel_app.pacs.datastore import PacsDatastore
+from monailabel_app.security import COOKIE, Guard, Rules, page_after_login
 from monailabel_app.versions import UnknownModel
 
 logger = logging.getLogger(__name__)
 
 OHIF_COOKIE = "MONAILABEL_SERVER_URL"
-OHIF = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
 KEPT = {  # of MONAI Label's own requests; what is missing here does not exist
     "GET": (
         *("/info/", "/model/info/{model}", "/session/{session_id}", "/datastore/", "/datastore/image"),
@@ -48,9 +48,13 @@ KEPT = {  # of MONAI Label's own requests; what is missing here does not exist
     "DELETE": ("/session/{session_id}", "/datastore/", "/datastore/image", "/datastore/label"),
     "HEAD": ("/datastore/image", "/datastore/label"),
 }
+FOLDER_HAS_NO_VIEWER = (
+    "This server's images are files of a folder, and OHIF shows DICOM series of a PACS. Use the MONAI Label module of "
+    "3D Slicer, or start the server with --studies URL of a DICOMweb server."
+)
 LOGIN_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Log in</title>
 <body style="font: 1rem sans-serif; margin: 4rem auto; max-width: 24rem"><h1>Swin-UMamba server</h1>
-<form method="post" action="/login"><label>Token<br><input name="token" type="password" autofocus
+<form method="post"><label>Token<br><input name="token" type="password" autofocus
  autocomplete="current-password" style="width: 100%"></label><p><button>Log in</button></form>{message}</body></html>"""
 
 
@@ -63,6 +67,7 @@ def create_app(rules: Rules | None = None) -> Any:
     rules = rules or Rules.from_environment()
     api = FastAPI(title="Swin-UMamba for MONAI Label", docs_url=None, redoc_url=None, lifespan=_lifespan)
     api.include_router(endpoints.router)
+    api.include_router(viewer.router)
     api.include_router(pacs_endpoints.router)
     _add_stock_routes(api)
     _add_own_routes(api, rules)
@@ -176,10 +181,10 @@ def _add_own_routes(api: FastAPI, rules: Rules) -> None:
         return HTMLResponse(LOGIN_PAGE.format(message=""))
 
     @api.post("/login", include_in_schema=False)
-    def login(request: Request, token: str = Form("")) -> Any:
+    def login(request: Request, token: str = Form(""), next: str = "") -> Any:
         if not rules.accepts(token):
             return HTMLResponse(LOGIN_PAGE.format(message="<p>That is not the token."), status_code=401)
-        answer = RedirectResponse("/ohif/", status_code=303)
+        answer = RedirectResponse(page_after_login(next), status_code=303)
         secure = request.url.scheme == "https"
         answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
         return answer
@@ -188,14 +193,14 @@ def _add_own_routes(api: FastAPI, rules: Rules) -> None:
     def start() -> Any:
         return RedirectResponse("/ohif/")
 
-    @api.get("/ohif/{path:path}", include_in_schema=False)
-    def ohif(request: Request, path: str) -> Any:
-        file = (OHIF / path).resolve() if "\0" not in path else OHIF
-        if file.is_relative_to(OHIF.resolve()) and file.is_file():
-            return FileResponse(file)
-        answer = FileResponse(OHIF / "index.html")
-        # where its panel looks for the server; without it port 8000
-        answer.set_cookie(OHIF_COOKIE, quote(str(request.base_url), safe=""), samesite="strict")
+    @api.api_route("/ohif/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
+    async def ohif(request: Request, path: str) -> Any:
+        if not isinstance(app_instance().datastore(), PacsDatastore):
+            return explain(FOLDER_HAS_NO_VIEWER)
+        folder = find_viewer(app_instance().settings.data_dir)
+        answer = await site_of(folder).get_response(path, request.scope)
+        if folder == OLD:  # it asks for the server's address, and finds it there
+            answer.set_cookie(OHIF_COOKIE, quote(str(request.base_url), safe=""), samesite="strict")
         return answer
 
     @api.put("/model/{model}", include_in_schema=False)

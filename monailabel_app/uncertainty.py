@@ -19,7 +19,7 @@ from swin_umamba.files import replace_file
 from torch import Tensor, nn
 
 from monailabel_app.infer import SegmentationTask, find_image
-from monailabel_app.processes import IDLE, is_alive, lower_priority, start, tasks
+from monailabel_app.processes import IDLE, alive, lower_priority, start, tasks
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class Background(threading.Thread):
         """Start a process if one is wanted; returns the seconds until the next look."""
         last = (tasks("scoring") or [{}])[-1]
         try:
-            if not is_alive("scoring") and self.scoring.pending(self.datastore()):
+            if not alive("scoring") and self.scoring.pending(self.datastore()):
                 start("scoring", {"method": METHOD})
         except Exception:
             logger.exception("uncertainties cannot be worked out")

@@ -25,7 +25,7 @@ COLOURED, BRIGHT = 20, 30  # of 255: difference that an overlay makes; brightnes
 
 @contextmanager
 def browser(own: str) -> Iterator:
-    """Open a page that can reach one server and nothing else; what the page says on errors is in `page.errors`."""
+    """Open a page that can reach one server and nothing else; what it asked others for is in `page.foreign`."""
     need("Chromium", bool(CHROMIUM) and Path(CHROMIUM).exists())
     from playwright.sync_api import sync_playwright
 
@@ -33,9 +33,16 @@ def browser(own: str) -> Iterator:
         program = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         page = program.new_page(viewport={"width": 1500, "height": 900})
         page.set_default_timeout(PATIENCE)
-        page.asked = []
-        local = (own, "blob:", "data:")
-        page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(local) else route.abort())
+        page.asked, page.foreign = [], []
+
+        def only_here(route) -> None:
+            if route.request.url.startswith((own, "blob:", "data:")):
+                route.continue_()
+            else:
+                page.foreign.append(route.request.url)
+                route.abort()
+
+        page.route("**/*", only_here)
         page.on("response", lambda answer: page.asked.append((answer.status, answer.url)))
         yield page
         program.close()

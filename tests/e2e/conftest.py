@@ -1,7 +1,14 @@
+"""What the end-to-end tests share."""
+
 from __future__ import annotations
 
 import pytest
-from helpers_pacs import write_seeing_model
+from helpers_ohif import TOKEN, Clinic
+from helpers_pacs import need_orthanc, write_seeing_model
+from helpers_server import serve
+
+from monailabel_app.pacs.client import PacsClient
+from monailabel_app.pacs.orthanc import orthanc
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +17,18 @@ def seeing_models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("seeing")
     write_seeing_model(folder / "seeing")
     return folder
+
+
+@pytest.fixture(scope="session")
+def clinic(tmp_path_factory, seeing_models):
+    """A server behind a token on an Orthanc of its own, with one study of each kind."""
+    need_orthanc()
+    folder = tmp_path_factory.mktemp("clinic")
+    (folder / "token").write_text(TOKEN)
+    with orthanc(folder / "orthanc") as connection:
+        found = Clinic(folder, PacsClient(connection))
+        more = {"data_dir": folder / "data", **connection.as_environment()}
+        token = ("--token-file", str(folder / "token"))
+        with serve(connection.url, seeing_models, *token, **more) as server:
+            found.server = server
+            yield found

@@ -26,7 +26,7 @@ def server(tmp_path_factory, seeing_models):
     """The documented command, and a study of each stack that is sent through it."""
     need_orthanc()
     folder = tmp_path_factory.mktemp("ohif")
-    place = {"data_dir": folder / "data"}
+    place = {"data_dir": folder / "data", "XDG_DATA_HOME": str(folder)}  # in which no other OHIF was fetched
     with serve("", seeing_models, "--orthanc", str(folder / "orthanc"), **place) as running:
         viewer = PacsClient(PacsConnection(f"{running.url}/proxy/dicom/wado"))
         running.studies = {}

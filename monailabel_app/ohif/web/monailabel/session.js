@@ -1,0 +1,356 @@
+/**
+ * What happens to labels while a person works: loaded, segmented, changed, stored. Knows the server and a viewer, and
+ * nothing of how either is made or of how the panel looks.
+ * @module
+ */
+import { failure, filled, newCase, originOf, storedText } from './cases.js';
+import { encodeRuns, sliceRange, survey } from './runs.js';
+
+const NAME = 'monailabel.name';
+const SETTLE = 250; // ms without a change until volumes are counted and the draft is kept
+const POLL = 5000; // ms between two looks at a training
+
+/** @typedef {import('./types').Case} Case */
+
+/** The state of the panel; tells its listeners when something has changed. */
+export class Session {
+  /**
+   * @param {object} parts
+   * @param {import('./server.js').Server} parts.server
+   * @param {import('./types').LabelViewer} parts.viewer
+   * @param {{get: Function, put: Function, remove: Function}} parts.drafts
+   * @param {{getItem: Function, setItem: Function}} parts.storage keeps the person's name
+   * @param {() => number} [parts.now]
+   */
+  constructor({ server, viewer, drafts, storage, now = Date.now }) {
+    Object.assign(this, { server, viewer, drafts, storage, now });
+    /** @type {Map<string, Case>} */
+    this.cases = new Map();
+    /** @type {Case | null} */
+    this.current = null;
+    /** @type {import('./types').Overview | null} */
+    this.overview = null;
+    this.problem = '';
+    this.model = '';
+    this.name = storage.getItem(NAME) || '';
+    this.listeners = new Set();
+    this.timers = new Map();
+    this.showing = false; // changes come from us and not from the person
+  }
+
+  /** @param {() => void} listener */
+  listen(listener) {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  changed() {
+    this.listeners.forEach((listener) => listener());
+  }
+
+  /** @param {string} name */
+  setName(name) {
+    this.name = name.trim();
+    this.storage.setItem(NAME, this.name);
+    this.changed();
+  }
+
+  /** Ask the server for models and progress; again as long as a training runs. */
+  async refresh() {
+    clearTimeout(this.poll);
+    try {
+      this.overview = await this.server.overview();
+      this.problem = '';
+      if (!this.overview.models.some(({ name }) => name === this.model)) {
+        this.model = this.overview.models[0]?.name || '';
+      }
+    } catch (error) {
+      this.problem = error.message;
+    }
+    if (this.overview?.training.running) {
+      this.poll = setTimeout(() => this.refresh(), POLL);
+    }
+    this.changed();
+  }
+
+  /**
+   * Take up a series: show its stored label, or the automatic one.
+   * @param {string} image
+   */
+  async open(image) {
+    if (this.current?.image === image) {
+      return;
+    }
+    const known = this.cases.get(image);
+    const opened = known || newCase(image);
+    this.cases.set(image, opened);
+    this.current = opened;
+    if (!known) {
+      await this.attempt(opened, 'Loading…', () => this.load(opened));
+    }
+    this.changed();
+  }
+
+  /** @param {Case} opened */
+  async load(opened) {
+    const { label: origin } = await this.server.image(opened.image);
+    opened.base = origin?.tag === 'final' ? origin.digest : null;
+    if (origin) {
+      const label = await this.server.label(opened.image);
+      opened.base = label.tag === 'final' ? label.digest : null;
+      await this.show(opened, label, true);
+    }
+    opened.draft = (await this.drafts.get(opened.image)) || null;
+    opened.message = null;
+  }
+
+  /**
+   * Segment the series, or some of its slices; what the person made of the others stays.
+   * @param {import('./types').SliceName[] | null} slices
+   */
+  async segment(slices) {
+    const opened = this.current;
+    await this.attempt(opened, 'Segmenting…', async () => {
+      const label = await this.server.segment(opened.image, this.model, slices);
+      if (slices && opened.label) {
+        this.showing = true;
+        this.viewer.replace(opened.image, label);
+        this.showing = false;
+        this.look(opened);
+      } else {
+        await this.show(opened, slices ? filled(label, this.viewer.slices(opened.image)) : label, !slices);
+      }
+      const text = ['Segmented.', ...(label.warnings || [])].join(' ');
+      opened.message = { kind: 'done', text };
+    });
+  }
+
+  /** The slices that a person means: all, the one that is looked at, or a range in the order of the viewer. */
+  scope(what, first, last) {
+    const { image } = this.current;
+    if (what === 'all') {
+      return null;
+    }
+    if (what === 'range') {
+      return sliceRange(this.viewer.slices(image), first, last);
+    }
+    const slice = this.viewer.currentSlice(image);
+    if (!slice) {
+      throw new RangeError('this slice: look at the series in the plane that it was acquired in');
+    }
+    return [slice];
+  }
+
+  /**
+   * Send what is shown to the server.
+   * @param {{replace?: boolean}} [options] replace what somebody else has stored in the meantime
+   */
+  async store({ replace = false } = {}) {
+    const opened = this.current;
+    await this.attempt(opened, 'Storing…', async () => {
+      const label = this.look(opened);
+      const hash = opened.hash;
+      const submission = this.submission(opened, label);
+      if (replace) {
+        delete submission.base;
+      }
+      const origin = await this.server.store(opened.image, submission);
+      Object.assign(opened, { origin, base: origin.digest, stored: hash, draft: null });
+      this.look(opened);
+      await (opened.dirty ? this.keep(opened) : this.drafts.remove(opened.image));
+      opened.message = { kind: 'done', text: storedText(origin) };
+    });
+    await this.refresh();
+  }
+
+  /**
+   * @param {Case} opened
+   * @param {import('./types').Label} label
+   * @returns {import('./types').Submission}
+   */
+  submission(opened, label) {
+    return {
+      client_id: this.name,
+      model: opened.origin?.model ?? null,
+      model_version: opened.origin?.model_version ?? null,
+      base: opened.base,
+      segments: label.segments.map(({ id, name }) => ({ id, name })),
+      slices: label.slices,
+    };
+  }
+
+  /** Take the changes of another time, or of a file. */
+  async restore(draft) {
+    const opened = this.current;
+    await this.attempt(opened, 'Restoring…', async () => {
+      if (draft.label.image !== opened.image) {
+        throw new Error('These changes belong to another series.');
+      }
+      opened.base = draft.base;
+      await this.show(opened, { ...draft.label, ...draft.origin }, false);
+      opened.draft = null;
+      opened.message = null;
+      await this.keep(opened);
+    });
+  }
+
+  /** Forget the changes of another time. */
+  async discard() {
+    this.current.draft = null;
+    await this.drafts.remove(this.current.image);
+    this.changed();
+  }
+
+  /** Load the stored label in place of what is shown. */
+  async reload() {
+    const opened = this.current;
+    await this.attempt(opened, 'Loading…', async () => {
+      await this.drafts.remove(opened.image);
+      await this.load(opened);
+    });
+  }
+
+  /** Show again what was removed from the viewer. */
+  async bringBack() {
+    const { current } = this;
+    await this.attempt(current, 'Loading…', async () => {
+      await this.show(current, current.label, false);
+      current.message = null;
+    });
+  }
+
+  /** @returns {import('./types').Draft} what is shown, to be kept in a file or in the browser */
+  draft(opened = this.current) {
+    return { saved: this.now(), origin: opened.origin, base: opened.base, label: opened.label };
+  }
+
+  /** The viewer says that a label map has changed. @param {string} image */
+  modified(image) {
+    const opened = this.cases.get(image);
+    if (!opened?.label || this.showing) {
+      return;
+    }
+    clearTimeout(this.timers.get(image));
+    this.timers.set(image, setTimeout(() => this.settle(opened), SETTLE));
+  }
+
+  /** The viewer says that a label map was removed. @param {string} image */
+  removed(image) {
+    const opened = this.cases.get(image);
+    if (opened?.label && !this.showing) {
+      clearTimeout(this.timers.get(image));
+      opened.message = { kind: 'error', text: 'The segmentation was removed from the viewer.', actions: ['bring'] };
+      this.changed();
+    }
+  }
+
+  /** @param {Case} opened */
+  async settle(opened) {
+    if (this.look(opened) && opened.dirty) {
+      await this.keep(opened).catch(() => {}); // a browser without room keeps no drafts
+    }
+    this.changed();
+  }
+
+  /** @param {Case} opened */
+  keep(opened) {
+    return this.drafts.put(opened.image, this.draft(opened));
+  }
+
+  /**
+   * Read what is shown: labels, volumes, and whether it is stored.
+   * @param {Case} opened
+   * @returns {import('./types').Label | null}
+   */
+  look(opened) {
+    const slices = this.viewer.read(opened.image);
+    if (!slices) {
+      return opened.label;
+    }
+    const segments = this.viewer.segments(opened.image);
+    const { counts, hash } = survey(slices.map(({ pixels }) => pixels));
+    opened.counts = counts;
+    opened.hash = `${hash} ${segments.map(({ id, name }) => (counts[id] ? `${id} ${name}` : '')).join()}`;
+    opened.dirty = opened.hash !== opened.stored;
+    const runs = slices.map(({ name, pixels }) => ({ ...name, runs: encodeRuns(pixels) }));
+    opened.label = { ...opened.label, segments, slices: runs };
+    return opened.label;
+  }
+
+  /**
+   * @param {Case} opened
+   * @param {import('./types').Label} label
+   * @param {boolean} known whether the server has it
+   */
+  async show(opened, label, known) {
+    this.showing = true;
+    try {
+      await this.viewer.show(opened.image, label);
+    } finally {
+      this.showing = false;
+    }
+    opened.origin = originOf(label);
+    opened.label = label;
+    opened.stored = null;
+    this.look(opened);
+    if (known) {
+      opened.stored = opened.hash;
+      opened.dirty = false;
+    }
+  }
+
+  /** Ask for the next image; returns its study and series, null if none is left. @param {string} strategy */
+  async next(strategy) {
+    const { id } = await this.server.next(strategy, this.name);
+    if (!id) {
+      return null;
+    }
+    return { image: id, study: (await this.server.image(id)).study };
+  }
+
+  /**
+   * Do something with a case, and tell what came of it; what is shown stays when it fails.
+   * @param {Case} opened
+   * @param {string} busy
+   * @param {() => Promise<void>} action
+   */
+  async attempt(opened, busy, action) {
+    if (opened.busy) {
+      return;
+    }
+    opened.busy = busy;
+    opened.message = null;
+    this.changed();
+    try {
+      await action();
+    } catch (error) {
+      opened.message = failure(busy, error);
+    } finally {
+      opened.busy = '';
+      this.changed();
+    }
+  }
+
+  /** A mode of the viewer begins. */
+  enter() {
+    this.leave();
+  }
+
+  /** A mode ends, and the viewer forgets all labels; what is not stored stays as drafts. */
+  leave() {
+    this.timers.forEach(clearTimeout);
+    for (const opened of this.cases.values()) {
+      if (opened.dirty && opened.label) {
+        this.keep(opened).catch(() => {});
+      }
+    }
+    this.cases.clear();
+    this.current = null;
+    clearTimeout(this.poll);
+  }
+
+  /** Whether something would be lost if the page were closed now. */
+  get dirty() {
+    return [...this.cases.values()].some(({ dirty, label }) => dirty && label);
+  }
+}

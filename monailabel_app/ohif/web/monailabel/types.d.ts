@@ -1,0 +1,130 @@
+/** What server and panel tell each other, and what the panel needs of OHIF. */
+
+export interface SliceName {
+  /** SOP instance UID. */
+  uid: string;
+  /** Number of the frame, from 1. */
+  frame: number;
+}
+
+export interface SliceLabels extends SliceName {
+  /** `[count, label, count, label, …]`, row after row. */
+  runs: number[];
+}
+
+export interface Segment {
+  id: number;
+  name: string;
+  /** Red, green, blue, each 0 to 255. */
+  color?: [number, number, number];
+}
+
+export interface LabelOrigin {
+  /** "original": by a model; "final": stored by a person. */
+  tag: 'original' | 'final';
+  by?: string | null;
+  /** Seconds since 1970. */
+  time: number | null;
+  model: string | null;
+  model_version: string | null;
+  /** "stored", "waits", "local", or why the PACS cannot have it. */
+  pacs?: string;
+  digest?: string;
+  warnings?: string[];
+}
+
+export interface Label extends LabelOrigin {
+  image: string;
+  rows: number;
+  columns: number;
+  voxel_ml: number;
+  segments: Segment[];
+  slices: SliceLabels[];
+}
+
+export interface ImageState {
+  image: string;
+  study: string | null;
+  state: 'unlabelled' | 'automatic' | 'corrected' | 'reviewed';
+  label: LabelOrigin | null;
+}
+
+export interface Submission {
+  client_id: string;
+  model: string | null;
+  model_version: string | null;
+  segments: Segment[];
+  slices: SliceLabels[];
+  /** Digest of the final label that is replaced, null for none; without it any is. */
+  base?: string | null;
+}
+
+export interface Draft {
+  /** Milliseconds since 1970. */
+  saved: number;
+  origin: LabelOrigin;
+  base: string | null;
+  label: Label;
+}
+
+export interface Message {
+  kind: 'error' | 'done';
+  text: string;
+  /** What the person can do about it. */
+  actions?: ('again' | 'replace' | 'load' | 'save' | 'login' | 'bring')[];
+}
+
+/** One series. */
+export interface Case {
+  /** Series instance UID. */
+  image: string;
+  /** Of the label that is shown. */
+  origin: LabelOrigin | null;
+  /** Digest of the stored label that storing replaces. */
+  base: string | null;
+  /** As it was shown when it was looked at last. */
+  label: Label | null;
+  /** Hash of it, and of what the server has. */
+  hash: string | null;
+  stored: string | null;
+  /** Voxels by label. */
+  counts: number[];
+  /** Changed and not stored. */
+  dirty: boolean;
+  /** Changes of another time that were not stored. */
+  draft: Draft | null;
+  /** What is being done, empty for nothing. */
+  busy: string;
+  message: Message | null;
+}
+
+export interface Training {
+  running: boolean;
+  model: string | null;
+  progress: Record<string, { epoch?: number; total_epochs?: number; best_metric?: number | null }>;
+}
+
+export interface Overview {
+  version: string;
+  note: string;
+  models: { name: string; version: string; description: string; segments: Segment[] }[];
+  strategies: Record<string, string>;
+  progress: { total: number; corrected: number; reviewed: number };
+  training: Training;
+}
+
+/** The viewer as a session sees it; `viewer.js` is the one of OHIF, tests have their own. */
+export interface LabelViewer {
+  /** Show a label in all viewports of a series, in place of what is shown. */
+  show(image: string, label: Label): Promise<void>;
+  /** Replace some slices of the shown label; can be undone. */
+  replace(image: string, label: Label): void;
+  /** Labels of every slice as they are now; null if nothing is shown. */
+  read(image: string): { name: SliceName; pixels: Uint8Array }[] | null;
+  /** Segments as they are now. */
+  segments(image: string): Segment[];
+  /** Slices in the order of the viewer. */
+  slices(image: string): SliceName[];
+  /** The slice that is looked at, null in other planes than the series' own. */
+  currentSlice(image: string): SliceName | null;
+}

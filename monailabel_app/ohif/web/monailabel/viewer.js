@@ -1,0 +1,302 @@
+/**
+ * Labels in OHIF: a label is one of OHIF's own segmentations, so that its brush, eraser, undo and all act on it.
+ * Slices are found by their SOP instance UIDs; OHIF has its images in an order of its own.
+ * @module
+ */
+import { decodeRuns, keyOf } from './runs.js';
+
+const LABELMAP = 'Labelmap';
+const FRAME = /\/frames\/(\d+)/;
+const NO_IMAGES = ['SEG', 'RTSTRUCT', 'SR', 'PR', 'KO'];
+
+/** @implements {import('./types').LabelViewer} */
+export class OhifViewer {
+  /**
+   * @param {Record<string, any>} services of OHIF
+   * @param {{cornerstone: any, cornerstoneTools: any}} [globals] as OHIF's page exposes them
+   */
+  constructor(services, globals = window) {
+    this.services = services;
+    this.globals = globals;
+    /** @type {Map<string, import('./types').Segment[]>} colours by series */
+    this.colours = new Map();
+    /** @type {Map<string, Set<number>>} organs that are not drawn, by series */
+    this.hidden = new Map();
+    this.subscriptions = [];
+  }
+
+  /**
+   * Tell when a series becomes the active one, and when a label changes or is removed.
+   * @param {{opened: (image: string) => void, modified: (image: string) => void, removed: (image: string) => void}} tell
+   */
+  watch(tell) {
+    const { segmentationService, viewportGridService, cornerstoneViewportService } = this.services;
+    const on = (service, event, action) => this.subscriptions.push(service.subscribe(service.EVENTS[event], action));
+    const looked = () => {
+      const image = this.activeDisplaySet()?.SeriesInstanceUID;
+      if (image) {
+        tell.opened(image);
+      }
+      this.drawEverywhere();
+    };
+    on(viewportGridService, 'ACTIVE_VIEWPORT_ID_CHANGED', looked);
+    on(cornerstoneViewportService, 'VIEWPORT_DATA_CHANGED', looked);
+    on(segmentationService, 'SEGMENTATION_DATA_MODIFIED', ({ segmentationId }) => tell.modified(imageOf(segmentationId)));
+    on(segmentationService, 'SEGMENTATION_MODIFIED', ({ segmentationId }) => tell.modified(imageOf(segmentationId)));
+    on(segmentationService, 'SEGMENTATION_REMOVED', ({ segmentationId }) => tell.removed(imageOf(segmentationId)));
+    looked();
+  }
+
+  /** Stop telling. */
+  unwatch() {
+    this.subscriptions.splice(0).forEach(({ unsubscribe }) => unsubscribe());
+  }
+
+  /** The display set of images in the active viewport. */
+  activeDisplaySet() {
+    const { viewportGridService } = this.services;
+    const { viewports, activeViewportId } = viewportGridService.getState();
+    return this.imagesOf(viewports.get(activeViewportId));
+  }
+
+  /** @param {{displaySetInstanceUIDs?: string[]} | undefined} viewport of the grid */
+  imagesOf(viewport) {
+    const uids = viewport?.displaySetInstanceUIDs || [];
+    const sets = uids.map((uid) => this.services.displaySetService.getDisplaySetByUID(uid));
+    return sets.find((set) => set?.imageIds?.length && !NO_IMAGES.includes(set.Modality));
+  }
+
+  /** @param {string} image series instance UID */
+  displaySetOf(image) {
+    const sets = this.services.displaySetService.getActiveDisplaySets();
+    const found = sets.find((set) => set.SeriesInstanceUID === image && set.imageIds?.length);
+    if (!found) {
+      throw new Error('The series is not open in the viewer.');
+    }
+    return found;
+  }
+
+  /**
+   * @param {string} image
+   * @param {import('./types').Label} label
+   */
+  async show(image, label) {
+    const { segmentationService } = this.services;
+    const segmentationId = idOf(image);
+    if (this.segmentation(image)) {
+      this.exchangeSegments(image, label.segments);
+    } else {
+      const segments = segmentsOf(label.segments);
+      const options = { segmentationId, label: 'MONAI Label', segments };
+      await segmentationService.createLabelmapForDisplaySet(this.displaySetOf(image), options);
+    }
+    this.colours.set(image, label.segments);
+    this.hidden.set(image, new Set());
+    this.write(image, label);
+    await this.drawEverywhere();
+  }
+
+  /**
+   * @param {string} image
+   * @param {import('./types').Label} label of some slices
+   */
+  replace(image, label) {
+    const before = this.write(image, label);
+    const after = label.slices;
+    const { DefaultHistoryMemo } = this.globals.cornerstone.utilities.HistoryMemo;
+    DefaultHistoryMemo.push({
+      id: this.globals.cornerstone.utilities.uuidv4(),
+      operationType: 'labelmap',
+      restoreMemo: (undo) => this.put(image, undo ? before : this.decoded(after, label)),
+    });
+  }
+
+  /**
+   * @param {string} image
+   * @param {import('./types').Label} label
+   * @returns {Map<string, Uint8Array>} what was there before
+   */
+  write(image, label) {
+    const pixels = this.decoded(label.slices, label);
+    const ours = this.pixels(image);
+    const missing = [...pixels.keys()].filter((key) => !ours.has(key));
+    if (missing.length) {
+      throw new Error(`The viewer does not show ${missing.length} slices of the series, such as ${missing[0]}.`);
+    }
+    const before = new Map([...pixels.keys()].map((key) => [key, ours.get(key).slice()]));
+    this.put(image, pixels);
+    return before;
+  }
+
+  /** @param {import('./types').SliceLabels[]} slices @param {{rows: number, columns: number}} size */
+  decoded(slices, { rows, columns }) {
+    return new Map(slices.map((slice) => [keyOf(slice), decodeRuns(slice.runs, rows * columns)]));
+  }
+
+  /** @param {string} image @param {Map<string, Uint8Array>} pixels by slice */
+  put(image, pixels) {
+    const ours = this.pixels(image);
+    pixels.forEach((values, key) => {
+      const place = ours.get(key);
+      if (place.length !== values.length) {
+        throw new Error(`The label has ${values.length} pixels in a slice, the image ${place.length}.`);
+      }
+      place.set(values);
+    });
+    this.globals.cornerstoneTools.segmentation.triggerSegmentationEvents.triggerSegmentationDataModified(idOf(image));
+  }
+
+  /** @param {string} image @returns {Map<string, Uint8Array>} the viewer's own arrays by slice, in its order */
+  pixels(image) {
+    const { cache } = this.globals.cornerstone;
+    const ids = this.segmentation(image)?.representationData?.[LABELMAP]?.imageIds;
+    if (!ids) {
+      throw new Error('The segmentation is not in the viewer any more.');
+    }
+    return new Map(
+      ids.map((id) => {
+        const slice = cache.getImage(id);
+        return [keyOf(this.nameOf(slice.referencedImageId)), slice.voxelManager.getScalarData()];
+      })
+    );
+  }
+
+  /** @param {string} imageId of cornerstone @returns {import('./types').SliceName} */
+  nameOf(imageId) {
+    const uid = this.globals.cornerstone.metaData.get('sopCommonModule', imageId)?.sopInstanceUID;
+    return { uid, frame: Number(FRAME.exec(imageId)?.[1] || 1) };
+  }
+
+  /** @param {string} image */
+  read(image) {
+    if (!this.segmentation(image)) {
+      return null;
+    }
+    const pixels = this.pixels(image);
+    return this.slices(image).map((name) => ({ name, pixels: pixels.get(keyOf(name)) }));
+  }
+
+  /** @param {string} image @returns {import('./types').SliceName[]} in the order of the viewer */
+  slices(image) {
+    return this.displaySetOf(image).imageIds.map((id) => this.nameOf(id));
+  }
+
+  /** @param {string} image @returns {import('./types').Segment[]} */
+  segments(image) {
+    const known = new Map((this.colours.get(image) || []).map(({ id, color }) => [id, color]));
+    const segments = Object.values(this.segmentation(image)?.segments || {}).filter(Boolean);
+    const viewportId = this.viewportsOf(image)[0];
+    return segments.map(({ segmentIndex, label }) => {
+      const drawn = viewportId && this.services.segmentationService.getSegmentColor(viewportId, idOf(image), segmentIndex);
+      return { id: segmentIndex, name: label, color: drawn ? [...drawn].slice(0, 3) : known.get(segmentIndex) };
+    });
+  }
+
+  /** @param {string} image @returns {import('./types').SliceName | null} */
+  currentSlice(image) {
+    const { viewportGridService, cornerstoneViewportService } = this.services;
+    const { activeViewportId } = viewportGridService.getState();
+    const imageId = cornerstoneViewportService.getCornerstoneViewport(activeViewportId)?.getCurrentImageId?.();
+    const name = imageId && this.nameOf(imageId);
+    const ours = name && this.slices(image).some((slice) => keyOf(slice) === keyOf(name));
+    return ours ? name : null;
+  }
+
+  /** @param {string} image */
+  segmentation(image) {
+    return this.services.segmentationService.getSegmentation(idOf(image));
+  }
+
+  /** @param {string} image @param {import('./types').Segment[]} wanted */
+  exchangeSegments(image, wanted) {
+    const segments = segmentsOf(wanted);
+    const payload = { segments };
+    this.globals.cornerstoneTools.segmentation.updateSegmentations([{ segmentationId: idOf(image), payload }]);
+  }
+
+  /** @param {string} image @param {string} name @param {[number, number, number]} [color] */
+  addSegment(image, name, color) {
+    const config = { label: name, ...(color && { color: [...color, 255] }) };
+    this.services.segmentationService.addSegment(idOf(image), config);
+  }
+
+  /** @param {string} image @param {number} id */
+  removeSegment(image, id) {
+    this.services.segmentationService.removeSegment(idOf(image), id);
+  }
+
+  /** Make an organ the one that the brush paints. @param {string} image @param {number} id */
+  activate(image, id) {
+    this.services.segmentationService.setActiveSegment(idOf(image), id);
+  }
+
+  /** @param {string} image @param {number} id @returns {boolean} */
+  isVisible(image, id) {
+    const viewportId = this.viewportsOf(image)[0];
+    const { visibility } = this.globals.cornerstoneTools.segmentation.config;
+    const what = { segmentationId: idOf(image), type: LABELMAP };
+    return !viewportId || visibility.getSegmentIndexVisibility(viewportId, what, id);
+  }
+
+  /** @param {string} image @param {number} id @param {boolean} visible */
+  setVisible(image, id, visible) {
+    this.hidden.get(image)?.[visible ? 'delete' : 'add'](id);
+    for (const viewportId of this.viewportsOf(image)) {
+      this.services.segmentationService.setSegmentVisibility(viewportId, idOf(image), id, visible, LABELMAP);
+    }
+  }
+
+  /** @param {string} image @returns {string[]} viewports that draw its label */
+  viewportsOf(image) {
+    return this.services.segmentationService.getViewportIdsWithSegmentation(idOf(image));
+  }
+
+  /** Draw labels in viewports that show their series and do not draw them yet. */
+  async drawEverywhere() {
+    const { segmentationService, viewportGridService, cornerstoneViewportService } = this.services;
+    for (const [viewportId, viewport] of viewportGridService.getState().viewports) {
+      const image = this.imagesOf(viewport)?.SeriesInstanceUID;
+      const cornerstoneViewport = cornerstoneViewportService.getCornerstoneViewport(viewportId);
+      if (!image || !cornerstoneViewport || cornerstoneViewport.type === 'volume3d' || !this.segmentation(image)) {
+        continue;
+      }
+      const segmentationId = idOf(image);
+      if (!segmentationService.getSegmentationRepresentations(viewportId, { segmentationId }).length) {
+        await segmentationService.addSegmentationRepresentation(viewportId, { segmentationId, type: LABELMAP });
+      }
+      this.paint(viewportId, image);
+    }
+  }
+
+  /** Give the organs their colours. @param {string} viewportId @param {string} image */
+  paint(viewportId, image) {
+    const { segmentationService } = this.services;
+    for (const { id, color } of this.colours.get(image) || []) {
+      if (color && this.segmentation(image).segments[id]) {
+        segmentationService.setSegmentColor(viewportId, idOf(image), id, [...color, 255]);
+      }
+    }
+    for (const id of this.hidden.get(image) || []) {
+      segmentationService.setSegmentVisibility(viewportId, idOf(image), id, false, LABELMAP);
+    }
+  }
+}
+
+/** @param {string} image */
+export function idOf(image) {
+  return `monailabel-${image}`;
+}
+
+/** @param {string} segmentationId */
+function imageOf(segmentationId) {
+  return segmentationId.replace(/^monailabel-/, '');
+}
+
+/** @param {import('./types').Segment[]} segments as OHIF has them */
+function segmentsOf(segments) {
+  const all = segments.map(({ id, name }, i) => [
+    id,
+    { segmentIndex: id, label: name, active: i === 0, locked: false, cachedStats: {} },
+  ]);
+  return Object.fromEntries(all);
+}

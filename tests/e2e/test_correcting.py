@@ -1,0 +1,201 @@
+"""OHIF in a browser, the server and a PACS: see organs, correct them, store, and find them again, voxel by voxel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pydicom
+import pytest
+from helpers_ohif import ODD, SPARE, STACKS, TOKEN, Reader, reader
+from helpers_pacs import ORGANS
+from playwright.sync_api import expect
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def person(clinic):
+    with reader(clinic.server) as found:
+        found.log_in(TOKEN)
+        yield found
+        assert not found.errors
+        assert not found.page.foreign, "the viewer works without the internet"
+
+
+def planes_of(segmentation: pydicom.Dataset) -> dict[str, np.ndarray]:
+    """Return the labels (row, column) of each referenced image by its SOP instance UID."""
+    planes: dict[str, np.ndarray] = {}
+    frames = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
+    for frame, group in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
+        uid = str(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
+        number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        plane = planes.setdefault(uid, np.zeros(frame.shape, np.uint8))
+        plane[frame > 0] = number
+    return planes
+
+
+def assert_same(planes: dict[str, np.ndarray], voxels: dict[str, np.ndarray]) -> None:
+    """Compare labels slice by slice; a slice that a segmentation has no frame of is empty."""
+    assert set(planes) <= set(voxels)
+    for uid, pixels in voxels.items():
+        np.testing.assert_array_equal(planes.get(uid, np.zeros_like(pixels)), pixels)
+
+
+def count(voxels: dict[str, np.ndarray], label: int) -> int:
+    return sum(int(np.count_nonzero(pixels == label)) for pixels in voxels.values())
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_organs_are_seen_corrected_stored_and_seen_again(clinic, person: Reader, stack):
+    person.open(clinic.study(stack))
+    expect(person.part("badge")).to_contain_text("No label yet")
+    person.segment()
+    expect(person.part("badge")).to_contain_text("Automatic, not reviewed")
+    expect(person.part("organ")).to_have_count(len(ORGANS))
+    found = person.voxels()
+    server = clinic.ask("GET", f"/viewer/images/{clinic.series(stack)}/label").json()
+    for entry in server["slices"]:
+        flat = np.repeat(entry["runs"][1::2], entry["runs"][0::2])
+        np.testing.assert_array_equal(flat, found[entry["uid"]].ravel())
+    assert count(found, ORGANS["spleen"]) > 0
+
+    person.stroke("Brush", (0.42, 0.4), (0.58, 0.45))
+    painted = person.voxels()
+    assert count(painted, ORGANS["liver"]) > count(found, ORGANS["liver"])
+    expect(person.part("badge")).to_contain_text("Changed, not stored")
+    person.stroke("Eraser", (0.5, 0.35), (0.5, 0.55), radius=3)
+    erased = person.voxels()
+    assert count(erased, ORGANS["liver"]) < count(painted, ORGANS["liver"])
+
+    person.store()
+    expect(person.part("done")).to_contain_text("in the PACS as DICOM SEG")
+    expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
+    stored = clinic.segmentation(stack)
+    assert str(stored.ContentCreatorName) == "Roe^Jane"
+    assert [str(item.SegmentLabel) for item in stored.SegmentSequence] == list(ORGANS)
+    assert_same(planes_of(stored), erased)
+
+    person.page.reload()
+    person.settled()
+    expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
+    again = person.voxels()
+    for uid, pixels in erased.items():
+        np.testing.assert_array_equal(again[uid], pixels)
+
+
+def test_segmenting_a_slice_again_leaves_the_others_and_can_be_undone(clinic, person: Reader):
+    person.open(clinic.study("coronal"))
+    person.segment()
+    automatic = person.voxels()
+    person.stroke("Brush", (0.42, 0.4), (0.58, 0.45))
+    first = person.voxels()
+    changed = [uid for uid in first if not np.array_equal(first[uid], automatic[uid])]
+    assert len(changed) == 1
+    person.page.keyboard.press("ArrowDown")  # the next slice
+    person.page.wait_for_timeout(500)
+    person.stroke("Brush", (0.42, 0.4), (0.58, 0.45))
+    both = person.voxels()
+    other = [uid for uid in both if not np.array_equal(both[uid], first[uid])]
+    assert len(other) == 1
+    assert other != changed
+
+    person.segment("slice")
+    after = person.voxels()
+    np.testing.assert_array_equal(after[other[0]], automatic[other[0]])
+    np.testing.assert_array_equal(after[changed[0]], first[changed[0]])
+    person.page.keyboard.press("Control+z")
+    person.page.wait_for_timeout(500)
+    np.testing.assert_array_equal(person.voxels()[other[0]], both[other[0]])
+    person.page.keyboard.press("Control+z")
+    person.page.wait_for_timeout(500)
+    np.testing.assert_array_equal(person.voxels()[other[0]], first[other[0]])
+
+
+def test_nothing_is_lost_when_storing_fails_or_the_page_is_left(clinic, person: Reader):
+    person.open(clinic.study("oblique"))
+    person.segment()
+    person.stroke("Brush", (0.42, 0.4), (0.58, 0.45))
+    painted = person.voxels()
+    person.page.route("**/viewer/images/*/label", lambda route: route.abort())
+    person.store("Doe^John")
+    expect(person.part("error")).to_contain_text("Not stored: The server does not answer.")
+    with person.page.expect_download() as download:
+        person.part("action-save").click()
+    assert clinic.series("oblique") in download.value.suggested_filename
+    person.page.unroute("**/viewer/images/*/label")
+
+    person.page.reload()
+    person.settled()
+    person.part("restore").click()
+    expect(person.part("badge")).to_contain_text("Changed, not stored")
+    for uid, pixels in person.voxels().items():
+        np.testing.assert_array_equal(pixels, painted[uid])
+    person.store("Doe^John")
+    expect(person.part("badge")).to_contain_text("Stored by Doe^John")
+    assert_same(planes_of(clinic.segmentation("oblique")), painted)
+
+
+def test_what_another_person_stored_is_not_overwritten_unasked(clinic, person: Reader):
+    image = clinic.series(ODD)
+    person.open(clinic.study(ODD))
+    person.segment()
+    theirs = clinic.ask("POST", f"/viewer/images/{image}/segment", json={}).json()
+    names = [{"id": entry["id"], "name": entry["name"]} for entry in theirs["segments"]]
+    submission = {"client_id": "Other^Anna", "segments": names, "slices": theirs["slices"]}
+    assert clinic.ask("PUT", f"/viewer/images/{image}/label", json=submission).status_code == 200
+    person.stroke("Brush", (0.42, 0.4), (0.58, 0.45))
+    person.store()
+    expect(person.part("error")).to_contain_text("Other^Anna has stored a label")
+    person.part("action-replace").click()
+    expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
+    assert_same(planes_of(clinic.segmentation(ODD)), person.voxels())
+
+
+def test_organs_are_added_and_deleted(clinic, person: Reader):
+    person.open(clinic.study(ODD))
+    person.segment()
+    person.page.fill("[data-cy=ml-add]", "lesion")
+    person.part("add-button").click()
+    expect(person.part("organ")).to_have_count(len(ORGANS) + 1)
+    person.stroke("Brush", (0.42, 0.4), (0.58, 0.45))
+    person.page.locator("[data-organ=spleen] button[title='delete spleen']").click()
+    expect(person.part("organ")).to_have_count(len(ORGANS))
+    person.store()
+    expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
+    stored = clinic.segmentation(ODD)
+    names = {str(item.SegmentLabel): int(item.SegmentNumber) for item in stored.SegmentSequence}
+    assert names == {**ORGANS, "lesion": len(ORGANS) + 1}
+    planes = planes_of(stored)
+    assert count(planes, names["spleen"]) == 0
+    assert count(planes, names["lesion"]) > 0
+    assert_same(planes, person.voxels())
+
+
+def test_study_list_is_filtered_and_leads_to_the_next_study(clinic, person: Reader):
+    rows = person.page.locator("text=/DOE, [0-9]/")
+    expect(rows).to_have_count(len(STACKS) + 1)
+    person.page.locator("input").nth(1).fill("P1")
+    expect(rows).to_have_count(1)
+    person.open(clinic.study(SPARE))
+    person.page.fill("[data-cy=ml-name]", "Next^Nora")
+    person.page.keyboard.press("Tab")
+    person.part("next").click()
+    person.page.wait_for_url("**initialSeriesInstanceUID=**")
+    person.settled()
+    image = person.page.url.rpartition("=")[2]
+    assert clinic.ask("GET", f"/viewer/images/{image}").json()["with"] == "Next^Nora"
+
+
+def test_painting_in_another_plane_is_stored_too(clinic, person: Reader):
+    person.open(clinic.study(ODD))
+    person.segment()
+    before = person.voxels()
+    person.page.evaluate("commandsManager.run('toggleHangingProtocol', {protocolId: 'mpr'})")
+    person.page.wait_for_function("() => document.querySelectorAll('.cornerstone-canvas').length === 3")
+    person.page.wait_for_timeout(2000)
+    for _ in range(2):  # the first click makes a viewport the active one
+        person.stroke("Brush", (0.45, 0.49), (0.55, 0.51), radius=6, viewport=1)
+    painted = person.voxels()
+    assert sum(not np.array_equal(painted[uid], before[uid]) for uid in before) > 1
+    person.store()
+    expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
+    assert_same(planes_of(clinic.segmentation(ODD)), painted)

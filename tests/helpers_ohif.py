@@ -1,0 +1,162 @@
+"""Chromium at OHIF, as a radiologist uses it: with the mouse, and with what the page itself holds to compare with."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import requests
+from helpers_browser import browser
+from helpers_dicom import COMPLETE, write_series
+from helpers_imaging import affine_of, painted_volume, ramp
+from helpers_pacs import need, send, write_stack
+from helpers_server import Server
+from playwright.sync_api import Page, expect
+
+from monailabel_app.ohif.package import default_folder, find_site
+from monailabel_app.pacs.client import PacsClient
+
+TOKEN = "a-token-of-tests-0123"
+ODD = "axial, 39 x 37"  # rows times columns is no multiple of 8, so one-bit frames do not end with a byte
+STACKS = (ODD, "coronal", "oblique")
+SPARE = "spare"  # a study that tests leave as it is
+
+WAIT = 60_000  # ms
+READ = """() => {
+  const found = cornerstoneTools.segmentation.state.getSegmentations().filter(s => s.label === 'MONAI Label')[0];
+  return found.representationData.Labelmap.imageIds.map(id => {
+    const image = cornerstone.cache.getImage(id);
+    const uid = /instances\\/([0-9.]+)\\//.exec(image.referencedImageId)[1];
+    const pixels = image.voxelManager.getScalarData();
+    return [uid, image.rows, image.columns, btoa(String.fromCharCode(...pixels))];
+  });
+}"""
+
+
+def need_ohif() -> None:
+    """Skip, or fail, without the viewer's package."""
+    need("OHIF (python -m monailabel_app.ohif fetch)", find_site([default_folder()]) is not None)
+
+
+class Clinic:
+    """A server behind a token on an Orthanc, with one study of each kind."""
+
+    def __init__(self, folder: Path, client: PacsClient) -> None:
+        self.client = client
+        self.headers: dict[str, pydicom.Dataset] = {}
+        for number, stack in enumerate((*STACKS, SPARE)):
+            place, tags = folder / f"dicom {number}", {"PatientID": f"P{number}", "PatientName": f"DOE^{number}"}
+            if stack == ODD:
+                labels = painted_volume((39, 37, 12))
+                affine = affine_of("LPS", (1.5, 1.25, 4.0))
+                files = write_series(place, ramp(labels).astype(float), affine, **{**COMPLETE, **tags})
+            else:
+                files, *_ = write_stack(place, "axial descending" if stack == SPARE else stack, **tags)
+            send(client, files)
+            self.headers[stack] = pydicom.dcmread(files[0])
+        self.server: Server | None = None
+
+    def study(self, stack: str) -> str:
+        return str(self.headers[stack].StudyInstanceUID)
+
+    def series(self, stack: str) -> str:
+        return str(self.headers[stack].SeriesInstanceUID)
+
+    def ask(self, method: str, path: str, **more) -> requests.Response:
+        assert self.server is not None
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        return requests.request(method, self.server.url + path, headers=bearer, timeout=60, **more)
+
+    def segmentation(self, stack: str) -> pydicom.Dataset:
+        """Return the segmentation that the PACS got last."""
+        study = self.study(stack)
+        found = [h for uid in self.client.series({"Modality": "SEG"}, study) for h in self.client.headers(study, uid)]
+        last = max(found, key=lambda header: int(header.InstanceNumber))
+        return self.client.instance(study, str(last.SeriesInstanceUID), str(last.SOPInstanceUID))
+
+
+class Reader:
+    """A person in front of OHIF.
+
+    Args:
+        page: of the browser.
+        server: that serves it.
+    """
+
+    def __init__(self, page: Page, server: Server) -> None:
+        self.page, self.server = page, server
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("dialog", lambda dialog: dialog.accept())
+
+    def log_in(self, token: str) -> None:
+        """Give the token to the page that asks for it."""
+        self.page.goto(f"{self.server.url}/ohif/")
+        self.page.fill("input[name=token]", token)
+        self.page.click("button")
+        self.page.wait_for_url("**/ohif/")
+
+    def open(self, study: str) -> None:
+        """Open a study to be corrected, and wait for the panel and the first picture."""
+        self.page.goto(f"{self.server.url}/ohif/segmentation?StudyInstanceUIDs={study}")
+        self.settled()
+
+    def settled(self) -> None:
+        """Wait until the panel has taken up a series."""
+        self.page.wait_for_selector("[data-cy=ml-badge]")
+        self.page.wait_for_function("() => window.cornerstone?.getEnabledElements().length > 0")
+        self.page.wait_for_selector("[data-cy=ml-badge]:not(:has-text('Open a study'))")
+        self.page.wait_for_selector("[data-cy=ml-busy]", state="detached")
+
+    def segment(self, scope: str = "all") -> None:
+        """Have the whole series, or the slice that is looked at, segmented."""
+        self.page.select_option("[data-cy=ml-scope]", scope)
+        self.page.click("[data-cy=ml-segment]")
+        expect(self.part("done")).to_contain_text("Segmented.", timeout=WAIT)
+
+    def stroke(
+        self, tool: str, start: tuple[float, float], end: tuple[float, float], radius: int = 4, viewport: int = 0
+    ) -> None:
+        """Draw with the brush or the eraser, from place to place in fractions of the viewport."""
+        self.page.click(f"[data-cy={tool}-btn]")
+        self.page.fill("[data-cy$=-radius] input", str(radius))
+        self.page.keyboard.press("Tab")
+        box = self.page.locator(".cornerstone-canvas").nth(viewport).bounding_box()
+        assert box is not None
+        (x0, y0), (x1, y1) = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
+        self.page.mouse.move(x0, y0)
+        self.page.mouse.down()
+        self.page.mouse.move(x1, y1, steps=8)
+        self.page.mouse.up()
+        self.page.wait_for_timeout(600)  # the panel counts when the hand rests
+
+    def store(self, name: str = "Roe^Jane") -> None:
+        """Say who one is, and store."""
+        self.page.fill("[data-cy=ml-name]", name)
+        self.page.keyboard.press("Tab")
+        self.page.click("[data-cy=ml-store]")
+        self.page.wait_for_selector("[data-cy=ml-done], [data-cy=ml-error]")
+
+    def part(self, name: str):
+        """Return a part of the panel."""
+        return self.page.locator(f"[data-cy=ml-{name}]")
+
+    def voxels(self) -> dict[str, np.ndarray]:
+        """Return the labels (row, column) of each image by its SOP instance UID, as the viewer holds them."""
+        found = self.page.evaluate(READ)
+        return {
+            uid: np.frombuffer(base64.b64decode(text), np.uint8).reshape(rows, columns)
+            for uid, rows, columns, text in found
+        }
+
+
+@contextmanager
+def reader(server: Server) -> Iterator[Reader]:
+    """Start a browser and end it."""
+    need_ohif()
+    with browser(server.url) as page:
+        yield Reader(page, server)

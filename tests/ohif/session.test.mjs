@@ -1,0 +1,239 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { storedText } from '../../monailabel_app/ohif/web/monailabel/cases.js';
+import { decodeRuns, keyOf } from '../../monailabel_app/ohif/web/monailabel/runs.js';
+import { ServerError } from '../../monailabel_app/ohif/web/monailabel/server.js';
+import { Session } from '../../monailabel_app/ohif/web/monailabel/session.js';
+
+const NAMES = ['b', 'a', 'c'].map((uid) => ({ uid, frame: 1 })); // the viewer's order is not the server's
+const SEGMENTS = [{ id: 1, name: 'liver' }, { id: 2, name: 'spleen' }];
+
+/** A label of three slices of four pixels. */
+function labelOf(rows, more = {}) {
+  const slices = Object.entries(rows).map(([uid, runs]) => ({ uid, frame: 1, runs }));
+  const about = { image: 'S', rows: 2, columns: 2, voxel_ml: 0.5, segments: SEGMENTS, model: 'm', model_version: '0.1.0' };
+  return { ...about, tag: 'original', by: null, time: 1, digest: 'd0', slices, ...more };
+}
+
+const AUTOMATIC = labelOf({ a: [4, 1], b: [4, 0], c: [2, 0, 2, 2] });
+
+/** A viewer that keeps arrays, as OHIF does. */
+class FakeViewer {
+  pixels = new Map(NAMES.map((name) => [keyOf(name), new Uint8Array(4)]));
+  shown = null;
+
+  async show(image, label) {
+    this.shown = label.segments;
+    this.replace(image, label);
+  }
+
+  replace(image, label) {
+    label.slices.forEach((slice) => this.pixels.set(keyOf(slice), decodeRuns(slice.runs, 4)));
+  }
+
+  read() {
+    return this.shown && NAMES.map((name) => ({ name, pixels: this.pixels.get(keyOf(name)) }));
+  }
+
+  segments() {
+    return this.shown;
+  }
+
+  slices() {
+    return NAMES;
+  }
+
+  currentSlice() {
+    return NAMES[2];
+  }
+}
+
+class FakeServer {
+  state = { label: null };
+  stored = [];
+  refusal = null;
+
+  async overview() {
+    return { models: [{ name: 'm', version: '0.1.0', segments: SEGMENTS }], training: { running: false } };
+  }
+
+  async image() {
+    return this.state;
+  }
+
+  async label() {
+    return this.state.label;
+  }
+
+  async segment(image, model, slices) {
+    this.asked = { image, model, slices };
+    const wanted = slices && new Set(slices.map(({ uid }) => uid));
+    return { ...AUTOMATIC, slices: AUTOMATIC.slices.filter(({ uid }) => !wanted || wanted.has(uid)) };
+  }
+
+  async store(image, submission) {
+    if (this.refusal) {
+      throw this.refusal;
+    }
+    this.stored.push(submission);
+    return { tag: 'final', by: submission.client_id, time: 2, model: 'm', model_version: '0.1.0', pacs: 'stored', digest: 'd1' };
+  }
+}
+
+function setUp() {
+  const drafts = new Map();
+  const names = new Map();
+  const parts = {
+    server: new FakeServer(),
+    viewer: new FakeViewer(),
+    drafts: { get: async (key) => drafts.get(key), put: async (key, value) => drafts.set(key, value), remove: async (key) => drafts.delete(key) },
+    storage: { getItem: (key) => names.get(key), setItem: (key, value) => names.set(key, value) },
+    now: () => 1234,
+  };
+  return { ...parts, kept: drafts, session: new Session(parts) };
+}
+
+async function opened() {
+  const all = setUp();
+  await all.session.refresh();
+  await all.session.open('S');
+  all.session.setName(' Roe^Jane ');
+  return all;
+}
+
+/** Paint as a person does. */
+async function paint({ viewer, session }, uid, label) {
+  viewer.pixels.get(`${uid}/1`).fill(label);
+  session.modified('S');
+  await new Promise((resolve) => setTimeout(resolve, 300));
+}
+
+test('an image without a label shows none', async () => {
+  const { session } = await opened();
+  assert.equal(session.current.label, null);
+  assert.equal(session.dirty, false);
+});
+
+test('slices find their place by name', async () => {
+  const { session, viewer } = await opened();
+  await session.segment(null);
+  assert.deepEqual([...viewer.pixels.get('a/1')], [1, 1, 1, 1]);
+  assert.deepEqual([...viewer.pixels.get('c/1')], [0, 0, 2, 2]);
+  assert.deepEqual(session.current.counts.slice(0, 3), [6, 4, 2]);
+  assert.equal(session.current.dirty, false);
+  assert.equal(session.current.origin.tag, 'original');
+});
+
+test('segmenting some slices leaves the others', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  await paint(all, 'a', 2);
+  await paint(all, 'c', 1);
+  await all.session.segment(all.session.scope('slice'));
+  assert.deepEqual(all.server.asked.slices, [{ uid: 'c', frame: 1 }]);
+  assert.deepEqual([...all.viewer.pixels.get('a/1')], [2, 2, 2, 2]);
+  assert.deepEqual([...all.viewer.pixels.get('c/1')], [0, 0, 2, 2]);
+  assert.deepEqual(all.session.scope('range', 1, 2), NAMES.slice(0, 2));
+  assert.throws(() => all.session.scope('range', 2, 9), RangeError);
+});
+
+test('a first segmentation of some slices leaves the others empty', async () => {
+  const { session, viewer } = await opened();
+  await session.segment([NAMES[1]]);
+  assert.deepEqual([...viewer.pixels.get('a/1')], [1, 1, 1, 1]);
+  assert.deepEqual([...viewer.pixels.get('c/1')], [0, 0, 0, 0]);
+  assert.equal(session.current.dirty, true);
+});
+
+test('a change is noticed, kept as a draft, and no change once it is undone', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  await paint(all, 'b', 1);
+  assert.equal(all.session.dirty, true);
+  assert.deepEqual(all.kept.get('S').label.slices[0], { uid: 'b', frame: 1, runs: [4, 1] });
+  assert.equal(all.kept.get('S').saved, 1234);
+  await paint(all, 'b', 0);
+  assert.equal(all.session.dirty, false);
+});
+
+test('storing sends every slice with its name, who, and what it replaces', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  await paint(all, 'b', 2);
+  await all.session.store();
+  const [sent] = all.server.stored;
+  assert.equal(sent.client_id, 'Roe^Jane');
+  assert.equal(sent.base, null);
+  assert.equal(sent.model_version, '0.1.0');
+  assert.deepEqual(sent.slices.map(({ uid, runs }) => [uid, runs]), [['b', [4, 2]], ['a', [4, 1]], ['c', [2, 0, 2, 2]]]);
+  assert.equal(all.session.current.origin.by, 'Roe^Jane');
+  assert.equal(all.session.current.base, 'd1');
+  assert.equal(all.session.dirty, false);
+  assert.equal(all.kept.size, 0);
+  assert.match(all.session.current.message.text, /in the PACS as DICOM SEG/);
+});
+
+const failures = [
+  [new ServerError('The server does not answer.', 0), ['again', 'save']],
+  [new ServerError('a bearer token is needed', 401), ['login', 'again', 'save']],
+  [new ServerError('Anna has stored a label', 409), ['replace', 'load', 'save']],
+];
+for (const [refusal, actions] of failures) {
+  test(`storing fails with ${refusal.status}: it is said, and nothing is lost`, async () => {
+    const all = await opened();
+    await all.session.segment(null);
+    await paint(all, 'b', 2);
+    all.server.refusal = refusal;
+    await all.session.store();
+    const { message, dirty, busy } = all.session.current;
+    assert.match(message.text, new RegExp(`^Not stored: ${refusal.message} Your changes are still here`));
+    assert.deepEqual(message.actions, actions);
+    assert.equal(dirty, true);
+    assert.equal(busy, '');
+    assert.ok(all.kept.has('S'));
+    all.server.refusal = null;
+    await all.session.store({ replace: refusal.status === 409 });
+    assert.equal('base' in all.server.stored[0], refusal.status !== 409);
+    assert.equal(all.session.dirty, false);
+  });
+}
+
+test('a stored label is shown when the image is opened, and a draft is offered', async () => {
+  const all = setUp();
+  all.server.state = { label: labelOf({ a: [4, 2], b: [4, 0], c: [4, 0] }, { tag: 'final', by: 'Anna', digest: 'd7' }) };
+  const draft = { saved: 5, base: 'd6', origin: { tag: 'original' }, label: AUTOMATIC };
+  all.kept.set('S', draft);
+  await all.session.open('S');
+  assert.equal(all.session.current.base, 'd7');
+  assert.deepEqual([...all.viewer.pixels.get('a/1')], [2, 2, 2, 2]);
+  assert.equal(all.session.dirty, false);
+  await all.session.restore(all.session.current.draft);
+  assert.deepEqual([...all.viewer.pixels.get('a/1')], [1, 1, 1, 1]);
+  assert.equal(all.session.current.base, 'd6');
+  assert.equal(all.session.dirty, true);
+  await all.session.reload();
+  assert.deepEqual([...all.viewer.pixels.get('a/1')], [2, 2, 2, 2]);
+  assert.equal(all.kept.size, 0);
+});
+
+test('changes of another series are refused', async () => {
+  const { session } = await opened();
+  await session.restore({ saved: 1, base: null, origin: null, label: { ...AUTOMATIC, image: 'T' } });
+  assert.match(session.current.message.text, /another series/);
+});
+
+test('leaving keeps what is not stored', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  await paint(all, 'b', 2);
+  all.kept.clear();
+  all.session.leave();
+  assert.ok(all.kept.has('S'));
+  assert.equal(all.session.current, null);
+});
+
+test('what became of a stored label is said', () => {
+  assert.match(storedText({ pacs: 'stored' }), /in the PACS/);
+  assert.match(storedText({ pacs: 'waits' }), /has not taken it yet/);
+  assert.match(storedText({ pacs: 'too many segments' }), /cannot have it: too many segments/);
+});
