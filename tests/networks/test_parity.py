@@ -21,7 +21,7 @@ FLOAT32 = [(name, "cpu", "cpu") for name in NAMES] + [("swin_umamba_d", "cpu", "
 FLOAT32 += [
     pytest.param(name, "cuda", backend, marks=pytest.mark.gpu)
     for name in NAMES
-    for backend in ("reference", "triton", "mamba_ssm")
+    for backend in ("reference", "cuda", "triton", "mamba_ssm")
 ]
 
 

@@ -112,7 +112,9 @@ def test_environment_variable_forces_a_backend(monkeypatch):
     monkeypatch.setenv("SWIN_UMAMBA_SCAN_BACKEND", "reference")
     assert resolve_backend("cpu", "cpu", torch.float32) == "reference"
     monkeypatch.setenv("SWIN_UMAMBA_SCAN_BACKEND", "tirton")
-    with pytest.raises(InputError, match="SWIN_UMAMBA_SCAN_BACKEND=tirton.*auto, cpu, triton, mamba_ssm, reference"):
+    with pytest.raises(
+        InputError, match="SWIN_UMAMBA_SCAN_BACKEND=tirton.*auto, cpu, cuda, triton, mamba_ssm, reference"
+    ):
         resolve_backend("cpu", "cpu", torch.float32)
 
 

@@ -1,7 +1,7 @@
 """Which implementations of the scan can run here, and which one to take.
 
 A backend is a module with `status()`, which says whether it can run in this process at all, and `refusal(device_type,
-dtype)`, which says why it cannot take such a tensor (None: it can). Both answer with what would make it run.
+dtype, states)`, which says why it cannot take such a tensor (None: it can). Both answer with what would make it run.
 """
 
 from __future__ import annotations
@@ -16,8 +16,14 @@ import torch
 from swin_umamba.errors import InputError
 
 BACKEND_VARIABLE = "SWIN_UMAMBA_SCAN_BACKEND"
-_MODULES = {"cpu": "cpu", "triton": "triton_backend", "mamba_ssm": "mamba", "reference": "plain"}
-_ORDER = {"cpu": ("cpu", "reference"), "cuda": ("triton", "mamba_ssm", "reference")}  # fastest first
+_MODULES = {
+    "cpu": "cpu",
+    "cuda": "cuda_backend",
+    "triton": "triton_backend",
+    "mamba_ssm": "mamba",
+    "reference": "plain",
+}
+_ORDER = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "mamba_ssm", "reference")}  # fastest first
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ def available_backends() -> dict[str, BackendStatus]:
     return {name: backend_module(name).status() for name in _MODULES}
 
 
-def resolve_backend(name: str, device: torch.device | str, dtype: torch.dtype) -> str:
+def resolve_backend(name: str, device: torch.device | str, dtype: torch.dtype, states: int = 16) -> str:
     """Choose the backend for a tensor.
 
     Args:
@@ -51,6 +57,7 @@ def resolve_backend(name: str, device: torch.device | str, dtype: torch.dtype) -
             SWIN_UMAMBA_SCAN_BACKEND overrides it when set.
         device: where the tensors are.
         dtype: type of the scanned tensor.
+        states: N.
 
     Returns:
         The name of a backend that can run on such tensors, never "auto".
@@ -65,16 +72,18 @@ def resolve_backend(name: str, device: torch.device | str, dtype: torch.dtype) -
     if name not in backend_names():
         raise InputError(f"{source}: unknown scan backend; legal names are {', '.join(backend_names())}")
     if name == "auto":
-        return next(choice for choice in _ORDER.get(kind, ("reference",)) if why_not(choice, kind, dtype) is None)
-    reason = why_not(name, kind, dtype)
+        return next(
+            choice for choice in _ORDER.get(kind, ("reference",)) if why_not(choice, kind, dtype, states) is None
+        )
+    reason = why_not(name, kind, dtype, states)
     if reason is not None:
-        able = [other for other in _MODULES if why_not(other, kind, dtype) is None]
+        able = [other for other in _MODULES if why_not(other, kind, dtype, states) is None]
         raise InputError(f"{source} cannot scan {dtype} on {kind}: {reason}; able here: auto, {', '.join(able)}")
     return name
 
 
-def why_not(name: str, device_type: str, dtype: torch.dtype) -> str | None:
+def why_not(name: str, device_type: str, dtype: torch.dtype, states: int = 16) -> str | None:
     """Return why a backend cannot scan such tensors in this process, or None if it can."""
     module = backend_module(name)
     status = module.status()
-    return module.refusal(device_type, dtype) if status.available else status.reason
+    return module.refusal(device_type, dtype, states) if status.available else status.reason

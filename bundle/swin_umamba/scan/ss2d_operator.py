@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from . import cuda_backend
 from .backends import backend_module
 from .compiled import inputs_of, new_saved, real_type
+
+_Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @torch.library.custom_op("swin_umamba::ss2d_scan", mutates_args=())
@@ -24,6 +28,9 @@ def _ss2d(
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(x.device.type, enabled=False):
         saved = new_saved(x, x.shape[0], 4, x.shape[1] * x.shape[2], A_logs.shape[1], x.shape[3], backend, save)
+        if backend == "cuda":  # projects and merges by itself
+            weights = (x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
+            return cuda_backend.ss2d_forward(x, *weights, _traversals(*x.shape[1:3], x.device), saved), saved
         arguments = _ss2d_arguments(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, backend)
         y = backend_module(backend).forward(*arguments, True, saved)
         return y.view(x.shape).to(x.dtype), saved
@@ -47,7 +54,11 @@ def _ss2d_backward(
     saved: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    inputs = (x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
     with torch.autocast(x.device.type, enabled=False):
+        if backend == "cuda":
+            gradients = cuda_backend.ss2d_backward(gy, *inputs, _traversals(*x.shape[1:3], x.device), saved)
+            return _like(gradients, inputs)
         arguments = _ss2d_arguments(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, backend)
         u, packed, _, lift, _, rates, _ = arguments
         gy = gy.reshape(u.shape).to(u.dtype).contiguous()
@@ -66,9 +77,13 @@ def _ss2d_backward(
             (grates * rates).transpose(1, 2).reshape(A_logs.shape),
             gends[:, 1].reshape(-1),
         )
-        inputs = (x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
-        pairs = zip(gradients, inputs, strict=True)
-        return tuple(g.to(i.dtype, memory_format=torch.contiguous_format, copy=True) for g, i in pairs)
+        return _like(gradients, inputs)
+
+
+def _like(gradients: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> _Six:
+    """Give every gradient the type of its input, in memory of its own."""
+    pairs = zip(gradients, inputs, strict=True)
+    return cast(_Six, tuple(g.to(i.dtype).contiguous() for g, i in pairs))
 
 
 @_ss2d_backward.register_fake
