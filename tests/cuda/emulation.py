@@ -8,11 +8,20 @@ import re
 import shutil
 import subprocess
 import tempfile
+from contextlib import nullcontext
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
+import pytest
+import torch
 from swin_umamba.cuda.nvrtc import SOURCES
+from swin_umamba.scan import cuda_backend
+from swin_umamba.scan.backends import BackendStatus
 
+depthwise, instance_norm, layer_norm = (
+    import_module(f"swin_umamba.cuda.{name}") for name in ("depthwise", "instance_norm", "layer_norm")
+)
 HERE = Path(__file__).resolve().parent
 COMPILER = shutil.which("g++")
 FOLDER = Path(tempfile.gettempdir()) / "swin_umamba_emulation"
@@ -63,6 +72,21 @@ def _loaded(file: str, options: tuple[str, ...]) -> EmulatedKernels:
         assert done.returncode == 0, done.stderr[:4000]
         target.rename(library)
     return EmulatedKernels(ctypes.CDLL(str(library)))
+
+
+def emulate(monkeypatch, cores: int = 2) -> None:
+    """Run every kernel on the CPU for the rest of a test, on a GPU that would have `cores` multiprocessors."""
+    if COMPILER is None:
+        pytest.skip("no g++ to emulate CUDA with")
+    for module in (depthwise, instance_norm, layer_norm):
+        monkeypatch.setattr(module, "takes", lambda x: True)
+        monkeypatch.setattr(module, "cores_of", lambda device: cores)
+        monkeypatch.setattr(module, "load_kernels", load_emulated)
+    monkeypatch.setattr(cuda_backend, "cores_of", lambda device: cores)
+    monkeypatch.setattr(cuda_backend, "load_kernels", load_emulated)
+    monkeypatch.setattr(cuda_backend, "status", lambda: BackendStatus(True, "emulated"))
+    monkeypatch.setattr(cuda_backend, "refusal", lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
 
 
 def load_emulated(file, device, **definitions):

@@ -15,13 +15,15 @@
 #define __launch_bounds__(...)
 #define __shared__ static
 
-struct float2 { float x, y; };
+struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 struct f16 { unsigned short bits; };
 struct bf16 { unsigned short bits; };
 
+inline float __uint_as_float(unsigned x) { float y; memcpy(&y, &x, 4); return y; }
 inline float ex2(float x) { return exp2f(x); }
 inline float lg2(float x) { return log2f(x); }
 inline float rcp(float x) { return 1.0f / x; }

@@ -109,6 +109,17 @@ def load_kernels(file: str, device: torch.device, **definitions: Any) -> Kernels
     return _loaded(file, tuple(definitions.items()), index)
 
 
+def takes(x: Tensor) -> bool:
+    """Whether kernels here can read a tensor: on a GPU that they run on, float32 or half precision, not empty."""
+    return x.is_cuda and x.dtype in _NAMES and x.numel() > 0 and why_unavailable() is None
+
+
+@cache
+def cores_of(device: torch.device) -> int:
+    """Return the number of multiprocessors of a GPU."""
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
 @cache
 def _driver() -> ctypes.CDLL:
     return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")

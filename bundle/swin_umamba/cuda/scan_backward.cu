@@ -10,7 +10,7 @@
 struct Shared {
     float2 steps[CHUNK][STRIDE];            // size and input; later their gradients
     float gy[CHUNK][STRIDE];
-    float weights[CHUNK][2 * PADDED];
+    float weights[CHUNK][WEIGHTS];
     float states[CHUNK / SUB][OWN][THREADS];
     float shares[THREADS / 32][WINDOW][4 * SHARES];
     float lift[(LIFTED ? LIFTED : 1) * CHANNELS], bias[CHANNELS];
@@ -24,27 +24,15 @@ __device__ __forceinline__ void fill(const Scan& s, const Block& b, const VALUE*
         Fetched f;
         fetch<true>(s, b, s.u, gy, start + row, start + row < b.last, f);
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int c = 8 * i + 2 * column;
+        for (int i = 0; i < 8; i += 2) {
             float2 x = steps_of(f, i, column, shared.lift, shared.bias);
-            *(float4*)&shared.steps[row][c] = make_float4(x.x, to_float(f.value[i].a), x.y, to_float(f.value[i].b));
-            *(float2*)&shared.gy[row][c] = make_float2(to_float(f.other[i].a), to_float(f.other[i].b));
+            *(float4*)&shared.steps[row][slot_of(column, i)] = make_float4(x.x, f.value.at(i), x.y, f.value.at(i + 1));
         }
+#pragma unroll
+        for (int i = 0; i < 8; i += 4)
+            *(float4*)&shared.gy[row][8 * column + i] = make_float4(f.other.at(i), f.other.at(i + 1), f.other.at(i + 2), f.other.at(i + 3));
         fill_weights(f, column, shared.weights[row]);
         if (column == 0) shared.places[row] = f.place;
-    }
-}
-
-__device__ __forceinline__ void read_own(const float* from, float (&to)[OWN]) {
-    if (OWN % 4 == 0) {
-#pragma unroll
-        for (int n = 0; n < OWN; n += 4) {
-            float4 x = *(const float4*)(from + n);
-            to[n] = x.x, to[n + 1] = x.y, to[n + 2] = x.z, to[n + 3] = x.w;
-        }
-    } else {
-#pragma unroll
-        for (int n = 0; n < OWN; n++) to[n] = from[n];
     }
 }
 
@@ -90,7 +78,7 @@ __device__ __forceinline__ void write_shares(const Scan& s, const Block& b, Shar
 #pragma unroll
         for (int warp = 0; warp < THREADS / 32; warp++) sum += shared.shares[warp][step][v];
         if (share < 2 * OWN && n < STATES && start + window + step < b.last) {
-            long long cell = (b.image * s.length + shared.places[window + step]) * s.groups + b.g;
+            OFFSET cell = ((OFFSET)b.image * s.length + shared.places[window + step]) * s.groups + b.g;
             gweights[cell * (2 * STATES) + (share < OWN ? 0 : STATES) + n] = from_float<PACKED>(sum);
         }
     }
@@ -99,14 +87,16 @@ __device__ __forceinline__ void write_shares(const Scan& s, const Block& b, Shar
 __device__ __forceinline__ void write_rows(const Scan& s, const Block& b, const Shared& shared, int start, PART* gu, PACKED* gsteps) {
     int column = b.thread & 3;
     for (int row = b.thread >> 2; row < CHUNK && start + row < b.last; row += TILE) {
-        long long place = b.image * s.length + shared.places[row];
+        OFFSET place = (OFFSET)b.image * s.length + shared.places[row];
+        int c = 8 * column, left = s.channels - b.base - c;
+        float steps[8], values[8];
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int c = 8 * i + 2 * column, left = s.channels - b.base - c;
-            float4 x = *(const float4*)&shared.steps[row][c];
-            write_pair<ALIGNED>(gsteps + place * s.step_row + b.g * s.step_group + b.base + c, left, x.x, x.z);
-            write_pair<ALIGNED>(gu + place * s.u_row + b.g * s.part_group + b.base + c, left, x.y, x.w);
+        for (int i = 0; i < 8; i += 2) {
+            float4 x = *(const float4*)&shared.steps[row][slot_of(column, i)];
+            steps[i] = x.x, steps[i + 1] = x.z, values[i] = x.y, values[i + 1] = x.w;
         }
+        write_run<WHOLE>(gsteps + place * (OFFSET)s.step_row + b.g * (OFFSET)s.step_group + b.base + c, left, steps);
+        write_run<WHOLE>(gu + place * (OFFSET)s.u_row + b.g * (OFFSET)s.part_group + b.base + c, left, values);
     }
 }
 
@@ -145,7 +135,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
             if (sub == CHUNK / SUB - 1) break;
 #pragma unroll
             for (int t = 0; t < SUB; t++) {
-                float2 step = shared.steps[sub * SUB + t][b.channel];
+                float2 step = shared.steps[sub * SUB + t][b.slot];
                 float in[OWN], drive = step.x * step.y;
                 read_own(&shared.weights[sub * SUB + t][b.quarter * OWN], in);
 #pragma unroll
@@ -158,7 +148,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
             for (int n = 0; n < OWN; n++) h[0][n] = shared.states[sub][n][b.thread];
 #pragma unroll
             for (int t = 0; t < SUB; t++) {
-                float2 step = shared.steps[sub * SUB + t][b.channel];
+                float2 step = shared.steps[sub * SUB + t][b.slot];
                 float in[OWN], drive = step.x * step.y;
                 read_own(&shared.weights[sub * SUB + t][b.quarter * OWN], in);
 #pragma unroll
@@ -174,7 +164,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
 #pragma unroll
             for (int t = SUB - 1; t >= 0; t--) {
                 const int row = sub * SUB + t;
-                float2 step = shared.steps[row][b.channel];
+                float2 step = shared.steps[row][b.slot];
                 float in[OWN], out[OWN], value[SHARES] = {}, g = shared.gy[row][b.channel], drive = step.x * step.y;
                 float gdrive = 0.0f, gsize = 0.0f;
                 read_own(&shared.weights[row][b.quarter * OWN], in);
@@ -200,7 +190,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
 #endif
                 if ((t & 3) == 0) {
                     float by_drive = sum_of_quarters(gdrives, b.quarter), by_size = sum_of_quarters(gsizes, b.quarter);
-                    float2& own = shared.steps[row + b.quarter][b.channel];
+                    float2& own = shared.steps[row + b.quarter][b.slot];
                     __syncwarp();  // all have read what is replaced now
                     float size = own.x, input = own.y, above = shared.gy[row + b.quarter][b.channel];
                     float gstep = by_size * LN2 + by_drive * input;

@@ -3,8 +3,8 @@
 
 // Steps of a tile in shared memory: size and size times input, B and C, the place of each.
 struct Tile {
-    float2 steps[TILE][STRIDE];
-    float weights[TILE][2 * PADDED];
+    alignas(16) float2 steps[TILE][STRIDE];
+    alignas(16) float weights[TILE][WEIGHTS];
     int places[TILE];
 };
 
@@ -12,26 +12,13 @@ template <bool SCALED>
 __device__ __forceinline__ void fill(const Block& b, const Fetched& f, const float* lift, const float* bias, Tile& tile) {
     int row = b.thread >> 2, column = b.thread & 3;
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 8; i += 2) {
         float2 x = steps_of(f, i, column, lift, bias);
-        float p = to_float(f.value[i].a), q = to_float(f.value[i].b);
-        *(float4*)&tile.steps[row][8 * i + 2 * column] = make_float4(x.x, SCALED ? x.x * p : p, x.y, SCALED ? x.y * q : q);
+        float p = f.value.at(i), q = f.value.at(i + 1);
+        *(float4*)&tile.steps[row][slot_of(column, i)] = make_float4(x.x, SCALED ? x.x * p : p, x.y, SCALED ? x.y * q : q);
     }
     fill_weights(f, column, tile.weights[row]);
     if (column == 0) tile.places[row] = f.place;
-}
-
-__device__ __forceinline__ void read_own(const float* from, float (&to)[OWN]) {
-    if (OWN % 4 == 0) {
-#pragma unroll
-        for (int n = 0; n < OWN; n += 4) {
-            float4 x = *(const float4*)(from + n);
-            to[n] = x.x, to[n + 1] = x.y, to[n + 2] = x.z, to[n + 3] = x.w;
-        }
-    } else {
-#pragma unroll
-        for (int n = 0; n < OWN; n++) to[n] = from[n];
-    }
 }
 
 // Write y without its skip term, each group its own part if they share a map, and the states before each chunk.
@@ -39,7 +26,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_forward(
     const Scan s, PART* y, float* saved, const float* added, const float* elapsed
 ) {
     __shared__ Tile tiles[2];
-    __shared__ float lift[(LIFTED ? LIFTED : 1) * CHANNELS], bias[CHANNELS];
+    alignas(16) __shared__ float lift[(LIFTED ? LIFTED : 1) * CHANNELS], bias[CHANNELS];
     const Block b = this_block(s);
     float rate[OWN], h[OWN];
     read_rates(s, b, rate);
@@ -49,6 +36,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_forward(
     Fetched f;
     fetch<false>(s, b, s.u, s.u, b.first + row, b.first + row < b.last, f);
     __syncthreads();
+    const OFFSET y_row = s.u_row;
     y += b.g * s.part_group + b.image * s.length * s.u_row + b.d;
     for (int start = b.first, k = 0; start < b.last; start += TILE, k ^= 1) {
         if (saved && start % CHUNK == 0 && b.inside) {
@@ -67,7 +55,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_forward(
             float part[4];
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                float2 step = tile.steps[t + i][b.channel];
+                float2 step = tile.steps[t + i][b.slot];
                 float in[OWN], out[OWN], sum = 0.0f;
                 read_own(&tile.weights[t + i][b.quarter * OWN], in);
                 read_own(&tile.weights[t + i][PADDED + b.quarter * OWN], out);
@@ -80,7 +68,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_forward(
             }
             float sum = sum_of_quarters(part, b.quarter);
             int step = t + b.quarter;
-            if (b.inside && start + step < b.last) y[tile.places[step] * s.u_row] = from_float<PART>(sum);
+            if (b.inside && start + step < b.last) y[tile.places[step] * y_row] = from_float<PART>(sum);
         }
     }
 }
@@ -90,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_forward(
 template <bool BACKWARDS>
 __device__ __forceinline__ void local_states(const Scan& s, const VALUE* map, float* added, float* elapsed) {
     __shared__ Tile tiles[2];
-    __shared__ float lift[(LIFTED ? LIFTED : 1) * CHANNELS], bias[CHANNELS];
+    alignas(16) __shared__ float lift[(LIFTED ? LIFTED : 1) * CHANNELS], bias[CHANNELS];
     const Block b = this_block(s);
     float rate[OWN], h[OWN], total = 0.0f;
     read_rates(s, b, rate);
@@ -109,7 +97,7 @@ __device__ __forceinline__ void local_states(const Scan& s, const VALUE* map, fl
         if (start + TILE < steps) fetch<false>(s, b, map, map, BACKWARDS ? b.last - 1 - next : b.first + next, next < steps, f);
 #pragma unroll 4
         for (int t = 0; t < TILE; t++) {
-            float2 step = tile.steps[t][b.channel];
+            float2 step = tile.steps[t][b.slot];
             float weight[OWN];
             read_own(&tile.weights[t][(BACKWARDS ? PADDED : 0) + b.quarter * OWN], weight);
             total += step.x;

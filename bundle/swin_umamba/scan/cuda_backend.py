@@ -13,15 +13,16 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from swin_umamba.cuda import Kernels, load_kernels, pointer, value_name, why_unavailable
+from swin_umamba.cuda import Kernels, cores_of, load_kernels, pointer, value_name, why_unavailable
 
 from .backends import BackendStatus
 
 CHUNK = 64  # steps between two saved states
 TAKES_HALF = True
 MOST_STATES = 64  # more do not fit the shared memory of a block
-_CHANNELS, _THREADS, _WINDOW, _SUB, _STRIDE = 32, 128, 16, 8, 40  # as in the sources
+_CHANNELS, _THREADS, _WINDOW, _SUB, _STRIDE = 32, 128, 16, 8, 36  # as in the sources
 _MOST_LIFTED = 16  # larger ranks are lifted by a matrix product
 _BLOCKS_PER_CORE = 3
 
@@ -86,7 +87,7 @@ class _Scan:
 
         More than one costs a pass more over all steps, so there is one as long as every multiprocessor gets a block.
         """
-        cores, blocks = _cores(self.u.device), self.images * self.groups * self.blocks
+        cores, blocks = cores_of(self.u.device), self.images * self.groups * self.blocks
         chunks = (self.length + CHUNK - 1) // CHUNK
         segments = 1 if blocks >= cores else min(chunks, (_BLOCKS_PER_CORE * cores + blocks - 1) // blocks)
         segment = (chunks + segments - 1) // segments * CHUNK
@@ -102,9 +103,10 @@ class _Scan:
         value, packed = value_name(self.u.dtype), value_name(self.packed.dtype)
         return load_kernels(
             file, self.u.device, VALUE=value, PACKED=packed, PART=value, STATES=self.states, PADDED=self.padded,
-            RANK=self.rank, LIFTED=0 if self.raw.numel() else self.rank, ACTIVATE=self.activate, LOGS=self.logs,
-            ALIGNED=self.channels % 2 == 0 and _even(self.u, self.raw),
-            PACKED_ALIGNED=self.packed.shape[1] % 2 == 0 and _even(self.packed),
+            RANK=self.rank, LIFTED=0 if self.raw.numel() else self.lift.shape[-1], ACTIVATE=self.activate,
+            LOGS=self.logs, WHOLE=self.channels % 8 == 0 and _aligned(self.u, self.raw),
+            PACKED_WHOLE=self.rank % 8 == 0 and self.states % 16 == 0 and _aligned(self.packed),
+            OFFSET="int" if max(self.packed.numel(), self.groups * self.u.numel()) < 2**31 else "long long",
             TENSOR=self.tensor_cores, BLOCKS=_BLOCKS_PER_CORE,
         )  # fmt: skip
 
@@ -161,9 +163,9 @@ class _Scan:
         """Bytes of shared memory of a block of scan_backward, `struct Shared` there."""
         own = self.padded // 4
         shares = (2 * own + 7) // 8 * 8
-        words = CHUNK * (3 * _STRIDE + 2 * self.padded + 1) + CHUNK // _SUB * own * _THREADS
+        words = CHUNK * (3 * _STRIDE + 2 * self.padded + 5) + CHUNK // _SUB * own * _THREADS
         words += _THREADS // 32 * _WINDOW * 4 * shares
-        words += (max(self.rank if not self.raw.numel() else 0, 1) + 1) * _CHANNELS
+        words += (max(self.rank, 1) + 1) * _CHANNELS
         return (4 * words + 15) // 16 * 16
 
 
@@ -171,10 +173,9 @@ def merge(parts: Tensor, u: Tensor, skip: Tensor) -> Tensor:
     """Return the sum of parts (G, rows, D) + skip (D) u (rows, D), in the type of u."""
     rows, channels = u.shape
     out = torch.empty_like(u)
-    aligned = channels % 2 == 0 and _even(u, parts)
-    kernels = _merging(u, u, aligned)
+    kernels = _merging(u, u, channels % 8 == 0 and _aligned(u, parts))
     sizes = (ctypes.c_longlong(rows), ctypes.c_int(channels), ctypes.c_int(parts.shape[0]))
-    threads = rows * ((channels + 1) // 2)
+    threads = rows * ((channels + 7) // 8)
     kernels("merge_parts", (threads + 255) // 256, 256, [*(pointer(t) for t in (parts, u, skip, out)), *sizes])
     return out
 
@@ -183,13 +184,14 @@ def merge_shares(shares: Tensor, out: Tensor) -> None:
     """Write the sum of shares (blocks, cells, width) into the last columns of `out` (cells, rank + width)."""
     blocks, cells, width = shares.shape
     sizes = (ctypes.c_longlong(cells), *(ctypes.c_int(size) for size in (width, out.shape[1] - width, blocks)))
-    kernels = _merging(shares, shares, False)
-    kernels("merge_shares", (cells * width + 255) // 256, 256, [pointer(shares), pointer(out), *sizes])
+    kernels = _merging(shares, shares, width % 8 == out.shape[1] % 8 == 0 and _aligned(shares, out))
+    threads = cells * ((width + 7) // 8)
+    kernels("merge_shares", (threads + 255) // 256, 256, [pointer(shares), pointer(out), *sizes])
 
 
-def _merging(value: Tensor, packed: Tensor, aligned: bool) -> Kernels:
+def _merging(value: Tensor, packed: Tensor, whole: bool) -> Kernels:
     names = {"VALUE": value_name(value.dtype), "PART": value_name(value.dtype), "PACKED": value_name(packed.dtype)}
-    return load_kernels("merge.cu", value.device, **names, ALIGNED=aligned)
+    return load_kernels("merge.cu", value.device, **names, WHOLE=whole, PACKED_WHOLE=whole)
 
 
 def ss2d_forward(
@@ -217,15 +219,17 @@ def ss2d_backward(
         gsteps = gsteps.view(groups, -1, scan.channels)  # (4, B*L, D)
         gpacked = torch.empty_like(packed)  # (B*L*4, R+2N)
         merge_shares(shares, gpacked)
-        weight = dt_projs_weight.to(gsteps.dtype)  # (4, D, R)
+        real = dt_projs_weight.shape[2]
+        weight = pad(dt_projs_weight.to(gsteps.dtype), (0, rank - real))  # (4, D, R)
         by_cell = gpacked.view(-1, groups, packed.shape[1])  # (B*L, 4, R+2N)
         by_cell[:, :, :rank] = torch.bmm(gsteps, weight).transpose(0, 1)  # (4, B*L, R) -> (B*L, 4, R)
         low = packed.view(by_cell.shape)[:, :, :rank].transpose(0, 1)  # (4, B*L, R)
-        project = x_proj_weight.flatten(0, 1).to(packed.dtype)  # (4*(R+2N), D)
+        gweight = torch.bmm(gsteps.transpose(1, 2), low)[:, :, :real]
+        project = _pad_rank(x_proj_weight.to(packed.dtype), real).flatten(0, 1)  # (4*(R+2N), D)
         gpacked = gpacked.view(-1, project.shape[0])  # (B*L, 4*(R+2N))
         gx = torch.addmm(gu.to(packed.dtype), gpacked, project)
-        gproject = gpacked.t() @ u.to(packed.dtype)
-        gweight = torch.bmm(gsteps.transpose(1, 2), low)
+        gproject = (gpacked.t() @ u.to(packed.dtype)).view(groups, -1, scan.channels)
+        gproject = torch.cat([gproject[:, :real], gproject[:, rank:]], 1)
         return (
             gx.view(x.shape),
             gproject.view(x_proj_weight.shape), gweight, gends[:, 0], grates.view(A_logs.shape),
@@ -237,14 +241,24 @@ def _ss2d(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, order) -> _S
     channels, rank = x.shape[3], dt_projs_weight.shape[2]
     u = x.reshape(-1, channels).contiguous()
     wide = torch.promote_types(x.dtype, x_proj_weight.dtype)
-    packed = u.to(wide) @ x_proj_weight.flatten(0, 1).to(wide).t()  # (B*L, D) @ (D, 4*(R+2N))
-    packed = packed.view(-1, x_proj_weight.shape[1])  # (B*L*4, R+2N)
+    project = _pad_rank(x_proj_weight.to(wide), rank)
+    packed = u.to(wide) @ project.flatten(0, 1).t()  # (B*L, D) @ (D, 4*(R+2N))
+    packed = packed.view(-1, project.shape[1])  # (B*L*4, R+2N)
     raw = u.new_empty(0)
     if rank > _MOST_LIFTED:
         low = packed.view(-1, 4, packed.shape[1])[:, :, :rank].transpose(0, 1)  # (4, B*L, R)
         raw = torch.bmm(low, dt_projs_weight.to(low.dtype).transpose(1, 2))  # (4, B*L, D)
     lift, bias, rates = (t.float().contiguous() for t in (dt_projs_weight, dt_projs_bias, A_logs))
     return _Scan(u, packed, raw, lift, bias, rates.view(4, channels, -1), order, True, True)
+
+
+def _pad_rank(weight: Tensor, rank: int) -> Tensor:
+    """Put rows of zeros after the first `rank` of (4, R+2N, D), so that rows of the product are aligned."""
+    missing = -rank % 8
+    if missing == 0:
+        return weight
+    zeros = weight.new_zeros((weight.shape[0], missing, weight.shape[2]))
+    return torch.cat([weight[:, :rank], zeros, weight[:, rank:]], 1)
 
 
 def forward(
@@ -279,18 +293,13 @@ def _sequences(u, packed, raw, ends, rates, order, activate) -> _Scan:
     return _Scan(u, packed, raw, bias.new_empty(0), bias, rates, order, activate, False)
 
 
-def _even(*tensors: Tensor) -> bool:
-    """Whether pairs of numbers from the start on can be read at once."""
-    return all(tensor.data_ptr() % (2 * tensor.element_size()) == 0 for tensor in tensors)
+def _aligned(*tensors: Tensor) -> bool:
+    """Whether eight numbers from the start on can be read in 16-byte accesses."""
+    return all(tensor.data_ptr() % 16 == 0 for tensor in tensors)
 
 
 def _on_device(tensor: Tensor):
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
-
-
-@cache
-def _cores(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
 
 
 @cache
