@@ -36,7 +36,9 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`plain_conv_silu` by one kernel where it can run."""
     if bias is None or not (takes(x) and x.shape[3] % 2 == 0 and weight.dtype == bias.dtype == torch.float32):
         return plain_conv_silu(x, weight, bias)
-    return torch.ops.swin_umamba.conv_silu(x, weight, bias)
+    if torch.compiler.is_compiling():
+        return torch.ops.swin_umamba.conv_silu(x, weight, bias)
+    return _Eager.apply(x, weight, bias)
 
 
 def _prepare(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Kernels, _Map, Tensor]:
@@ -54,8 +56,7 @@ def _strips(x: Tensor) -> int:
     return x.shape[0] * x.shape[1] * -(-x.shape[2] // _STRIP)
 
 
-@torch.library.custom_op("swin_umamba::conv_silu", mutates_args=())
-def _forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _run_forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     weight, bias = weight.contiguous(), bias.contiguous()
     with torch.cuda.device(x.device):
@@ -65,13 +66,15 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return y
 
 
+_forward = torch.library.custom_op("swin_umamba::conv_silu", _run_forward, mutates_args=())
+
+
 @_forward.register_fake
 def _(x, weight, bias):
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
-@torch.library.custom_op("swin_umamba::conv_silu_backward", mutates_args=())
-def _backward(gy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _run_backward(gy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     gy, weight, bias = gy.contiguous(), weight.contiguous(), bias.contiguous()
     gsum, gx, channels = torch.empty_like(gy), torch.empty_like(gy), x.shape[3]
     with torch.cuda.device(x.device):
@@ -85,6 +88,9 @@ def _backward(gy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tens
         kernels("depthwise_backward", turns * groups, _THREADS, [given, *last])
     sums = shares.sum(0)  # (10, D)
     return gx, sums[:9].t().reshape(weight.shape), sums[9].clone()
+
+
+_backward = torch.library.custom_op("swin_umamba::conv_silu_backward", _run_backward, mutates_args=())
 
 
 @_backward.register_fake
@@ -101,3 +107,18 @@ def _gradients(ctx, gy):
 
 
 _forward.register_autograd(_gradients, setup_context=_save)
+
+
+class _Eager(torch.autograd.Function):
+    """The operator without PyTorch's dispatch of Python operators, which takes longer than the kernels."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        """Run the kernel."""
+        _save(ctx, inputs, None)
+        return _run_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gy):
+        """Run the kernels of the gradients."""
+        return _run_backward(gy, *ctx.saved_tensors)

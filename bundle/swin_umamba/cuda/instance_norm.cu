@@ -72,7 +72,8 @@ extern "C" __global__ void instance_statistics(
     sum /= pixels, square = square / pixels - sum * sum;
     float mean = to_float(x[(long long)image * pixels * channels + c]) + sum, inverse = rsqrt_of((square > 0.0f ? square : 0.0f) + epsilon);
     statistics[2 * i] = mean, statistics[2 * i + 1] = inverse;
-    scale[2 * i] = inverse * weight[c], scale[2 * i + 1] = bias[c] - mean * inverse * weight[c];
+    float factor = weight ? inverse * weight[c] : inverse;
+    scale[2 * i] = factor, scale[2 * i + 1] = (bias ? bias[c] : 0.0f) - mean * factor;
 }
 
 __device__ __forceinline__ void read_scale(const float* scale, const Place& p, int channels, float (&a)[8], float (&b)[8]) {

@@ -25,30 +25,30 @@ class _Maps(ctypes.Structure):
 
 
 def plain_instance_norm(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float,
-    other: Tensor | None = None, other_weight: Tensor | None = None, other_bias: Tensor | None = None,
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float,
+    other: Tensor | None = None, normalise_other: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Normalise x (B, C, H, W), add `other`, normalised too if it has a weight, and apply leaky ReLU."""
+    """Normalise x (B, C, H, W), add `other` as it is or normalised, without weights, and apply leaky ReLU."""
     y = F.instance_norm(x, weight=weight, bias=bias, eps=eps)
     if other is not None:
-        y = y + (
-            other if other_weight is None else F.instance_norm(other, weight=other_weight, bias=other_bias, eps=eps)
-        )
+        y = y + (F.instance_norm(other, eps=eps) if normalise_other else other)
     return F.leaky_relu(y, slope)
 
 
 def instance_norm(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float,
-    other: Tensor | None = None, other_weight: Tensor | None = None, other_bias: Tensor | None = None,
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float,
+    other: Tensor | None = None, normalise_other: bool = False,
 ) -> Tensor:  # fmt: skip
-    """`plain_instance_norm` by kernels of ours where they can run; slope 1 is no activation. The result is channels-last."""
-    arguments = (x, weight, bias, eps, slope, other, other_weight, other_bias)
-    able = takes(x) and x.shape[1] % 8 == 0 and x.shape[1] <= _MOST_CHANNELS and weight.dtype == torch.float32
-    if not able or x.shape[2] * x.shape[3] == 1:
-        return plain_instance_norm(*arguments)
-    if other is not None:
-        arguments = (*arguments[:5], other.to(x.dtype), *arguments[6:])
-    return torch.ops.swin_umamba.instance_norm(*arguments)[0]
+    """`plain_instance_norm` by kernels of ours where they can run, channels-last then; slope 1 is no activation."""
+    able = takes(x) and x.shape[1] % 8 == 0 and x.shape[1] <= _MOST_CHANNELS
+    single = weight is None or weight.dtype == torch.float32
+    if not able or not single or x.shape[2] * x.shape[3] == 1:
+        return plain_instance_norm(x, weight, bias, eps, slope, other, normalise_other)
+    other = None if other is None else other.to(x.dtype)
+    arguments = (x, weight, bias, eps, slope, other, normalise_other)
+    if torch.compiler.is_compiling():
+        return torch.ops.swin_umamba.instance_norm(*arguments)[0]
+    return _Eager.apply(*arguments)
 
 
 class _Launch:
@@ -70,7 +70,7 @@ class _Launch:
         pointers = [pointer(t) for t in (x, other, scale, others)]
         return _Maps(*pointers, self.pixels, self.channels, self.span, self.blocks, slope)
 
-    def statistics(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    def statistics(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
         """Return (2, B, C, 2): mean and inverse standard deviation; factor and summand that normalise."""
         shares = torch.empty((self.images * self.blocks, 2, self.channels), dtype=torch.float32, device=x.device)
         sizes = [ctypes.c_int(i) for i in (self.pixels, self.channels, self.span, self.blocks)]
@@ -91,33 +91,33 @@ def _last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-@torch.library.custom_op("swin_umamba::instance_norm", mutates_args=())
-def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float,
-    other: Tensor | None, other_weight: Tensor | None, other_bias: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+def _run_forward(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float, other: Tensor | None, second: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     x, other = _last(x), None if other is None else _last(other)
     y, found = torch.empty_like(x), x.new_empty(0, dtype=torch.float32)
     with torch.cuda.device(x.device):
         launch = _Launch(x)
         own = launch.statistics(x, weight, bias, eps)
-        if other is not None and other_weight is not None and other_bias is not None:
-            found = launch.statistics(other, other_weight, other_bias, eps)
+        if other is not None and second:
+            found = launch.statistics(other, None, None, eps)
         launch("instance_apply", [launch.maps(x, other, own[1], found[1] if len(found) else None, slope), pointer(y)])
     return y, own, found
 
 
+_forward = torch.library.custom_op("swin_umamba::instance_norm", _run_forward, mutates_args=())
+
+
 @_forward.register_fake
-def _(x, weight, bias, eps, slope, other, other_weight, other_bias):
+def _(x, weight, bias, eps, slope, other, second):
     y = torch.empty_like(x, memory_format=torch.channels_last)
-    own = weight.new_empty((2, x.shape[0], x.shape[1], 2))
-    return y, own, own.new_empty(0) if other_weight is None else torch.empty_like(own)
+    own = torch.empty((2, x.shape[0], x.shape[1], 2), dtype=torch.float32, device=x.device)
+    return y, own, torch.empty_like(own) if second else own.new_empty(0)
 
 
-@torch.library.custom_op("swin_umamba::instance_norm_backward", mutates_args=())
-def _backward(
+def _run_backward(
     gy: Tensor, x: Tensor, other: Tensor | None, y: Tensor, own: Tensor, found: Tensor, slope: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     gy, x, y, other = _last(gy.to(x.dtype)), _last(x), _last(y), None if other is None else _last(other)
     gx, gother = torch.empty_like(x), x.new_empty(0) if other is None else torch.empty_like(x)
     with torch.cuda.device(x.device):
@@ -140,33 +140,51 @@ def _backward(
             pointer(gother),
         ]
         launch("instance_gradients", given)
-    total = sums.sum(0)
-    return gx, gother, total, own.new_empty((0, launch.channels)) if other_sums is None else other_sums.sum(0)
+    return gx, gother, sums.sum(0)
+
+
+_backward = torch.library.custom_op("swin_umamba::instance_norm_backward", _run_backward, mutates_args=())
 
 
 @_backward.register_fake
 def _(gy, x, other, y, own, found, slope):
     gx = torch.empty_like(x, memory_format=torch.channels_last)
-    sums = own.new_empty((2, x.shape[1]))
-    return (
-        gx,
-        x.new_empty(0) if other is None else torch.empty_like(gx),
-        sums,
-        own.new_empty((2 if len(found) else 0, x.shape[1])),
-    )
+    return gx, x.new_empty(0) if other is None else torch.empty_like(gx), own.new_empty((2, x.shape[1]))
 
 
 def _save(ctx, inputs, output):
-    x, _, _, _, ctx.slope, other, ctx.second, _ = inputs[:8]
-    ctx.second = ctx.second is not None
+    x, weight, _, _, ctx.slope, other, _ = inputs
+    ctx.affine = weight is not None
     ctx.save_for_backward(x, other, *output)
+
+
+def _spread(ctx, gx: Tensor, gother: Tensor, sums: Tensor) -> tuple:
+    """Put the gradients in the order of the inputs."""
+    ends = (sums[1], sums[0]) if ctx.affine else (None, None)
+    return gx, *ends, None, None, gother if len(gother) else None, None
 
 
 def _gradients(ctx, gy, *_):
     x, other, y, own, found = ctx.saved_tensors
-    gx, gother, sums, others = torch.ops.swin_umamba.instance_norm_backward(gy, x, other, y, own, found, ctx.slope)
-    seconds = (others[1], others[0]) if ctx.second else (None, None)
-    return gx, sums[1], sums[0], None, None, None if other is None else gother, *seconds
+    gradients = torch.ops.swin_umamba.instance_norm_backward(gy, x, other, y, own, found, ctx.slope)
+    return _spread(ctx, *gradients)
 
 
 _forward.register_autograd(_gradients, setup_context=_save)
+
+
+class _Eager(torch.autograd.Function):
+    """The operator without PyTorch's dispatch of Python operators, which takes longer than the kernels."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        """Run the kernels."""
+        output = _run_forward(*inputs)
+        _save(ctx, inputs, output)
+        return output[0]
+
+    @staticmethod
+    def backward(ctx, gy):
+        """Run the kernels of the gradients."""
+        x, other, y, own, found = ctx.saved_tensors
+        return _spread(ctx, *_run_backward(gy, x, other, y, own, found, ctx.slope))

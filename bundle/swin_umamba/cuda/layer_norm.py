@@ -34,9 +34,10 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gate: Tensor
     if not (takes(x) and x.shape[-1] % 8 == 0 and x.shape[-1] <= _MOST_CHANNELS and weight.dtype == torch.float32):
         return plain_layer_norm(x, weight, bias, eps, gate)
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
-    if gate is None:
-        return torch.ops.swin_umamba.layer_norm(x, None, weight, bias, eps, dtype)
-    return torch.ops.swin_umamba.layer_norm(x, gate.to(dtype), weight, bias, eps, dtype)
+    arguments = (x, None if gate is None else gate.to(dtype), weight, bias, eps, dtype)
+    if torch.compiler.is_compiling():
+        return torch.ops.swin_umamba.layer_norm(*arguments)
+    return _Eager.apply(*arguments)
 
 
 def _rows(gate: Tensor) -> tuple[Tensor, int]:
@@ -66,8 +67,9 @@ def _prepare(x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor, eps: 
     return kernels, _Norm(*pointers, rows, row, eps), gate, -(-rows // (_THREADS // lanes))
 
 
-@torch.library.custom_op("swin_umamba::layer_norm", mutates_args=())
-def _forward(x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+def _run_forward(
+    x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype
+) -> Tensor:
     x = x.contiguous()
     y = torch.empty(x.shape, dtype=dtype, device=x.device)
     with torch.cuda.device(x.device):
@@ -76,13 +78,15 @@ def _forward(x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor, eps: 
     return y
 
 
+_forward = torch.library.custom_op("swin_umamba::layer_norm", _run_forward, mutates_args=())
+
+
 @_forward.register_fake
 def _(x, gate, weight, bias, eps, dtype):
     return torch.empty(x.shape, dtype=dtype, device=x.device)
 
 
-@torch.library.custom_op("swin_umamba::layer_norm_backward", mutates_args=())
-def _backward(
+def _run_backward(
     gy: Tensor, x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     x, gy = x.contiguous(), gy.contiguous()
@@ -93,6 +97,9 @@ def _backward(
         shares = torch.empty((blocks, 2, x.shape[-1]), dtype=torch.float32, device=x.device)
         kernels("norm_backward", blocks, _THREADS, [norm, *(pointer(t) for t in (gy, gx, ggate, shares))])
     return gx, ggate, shares.sum(0)
+
+
+_backward = torch.library.custom_op("swin_umamba::layer_norm_backward", _run_backward, mutates_args=())
 
 
 @_backward.register_fake
@@ -106,10 +113,28 @@ def _save(ctx, inputs, output):
     ctx.save_for_backward(x, gate, weight, bias)
 
 
+def _spread(gx: Tensor, ggate: Tensor, gends: Tensor) -> tuple:
+    """Put the gradients in the order of the inputs."""
+    return gx, ggate if len(ggate) else None, gends[0], gends[1], None, None
+
+
 def _gradients(ctx, gy):
-    x, gate, weight, bias = ctx.saved_tensors
-    gx, ggate, gends = torch.ops.swin_umamba.layer_norm_backward(gy, x, gate, weight, bias, ctx.eps)
-    return gx, None if gate is None else ggate, gends[0], gends[1], None, None
+    return _spread(*torch.ops.swin_umamba.layer_norm_backward(gy, *ctx.saved_tensors, ctx.eps))
 
 
 _forward.register_autograd(_gradients, setup_context=_save)
+
+
+class _Eager(torch.autograd.Function):
+    """The operator without PyTorch's dispatch of Python operators, which takes longer than the kernels."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        """Run the kernel."""
+        _save(ctx, inputs, None)
+        return _run_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gy):
+        """Run the kernel of the gradients."""
+        return _spread(*_run_backward(gy, *ctx.saved_tensors, ctx.eps))

@@ -28,11 +28,9 @@ def residual_block(layer: UnetResBlock, x: torch.Tensor) -> torch.Tensor:
         return layer(x)
     slope, first, second = layer.lrelu.negative_slope, layer.norm1, layer.norm2
     y = instance_norm(layer.conv1(x), first.weight, first.bias, first.eps, slope)
-    y = layer.conv2(y)
-    if not layer.downsample:
-        return instance_norm(y, second.weight, second.bias, second.eps, slope, x)
-    third = layer.norm3
-    return instance_norm(y, second.weight, second.bias, second.eps, slope, layer.conv3(x), third.weight, third.bias)
+    other = layer.conv3(x) if layer.downsample else x
+    ends = (second.weight, second.bias, second.eps, slope)
+    return instance_norm(layer.conv2(y), *ends, other, normalise_other=layer.downsample)
 
 
 class ResBlock(UnetrBasicBlock):

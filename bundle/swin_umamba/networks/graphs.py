@@ -82,3 +82,30 @@ class GraphedNetwork(nn.Module):
 def _depthwise(module: nn.Module) -> bool:
     """Whether the fused kernel reads the weights, in float32."""
     return isinstance(module, nn.Conv2d) and module.groups > 1
+
+
+class _Autocast(nn.Module):
+    """A network with autocast inside, and without its cache of weights, which a graph must not share."""
+
+    def __init__(self, network: nn.Module, half: torch.dtype | None) -> None:
+        super().__init__()
+        self.network, self.half = network, half
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Map (B, C, H, W) as the network does, a list of outputs as a tuple."""
+        with torch.autocast("cuda", self.half, enabled=self.half is not None, cache_enabled=False):
+            result = self.network(x)
+        return tuple(result) if isinstance(result, list) else result
+
+
+def graph_training(network: nn.Module, example: Tensor, half: torch.dtype | None = None) -> nn.Module:
+    """Record forward and backward pass of a network in training mode and return a module that replays them.
+
+    Loss and optimizer stay outside; gradients arrive in the parameters of `network` as always.
+
+    Args:
+        network: in training mode on a CUDA GPU; activation checkpointing must be off.
+        example: a batch (B, C, H, W); every later batch must have its shape and type.
+        half: type of autocast, which is part of the recording; None: float32.
+    """
+    return torch.cuda.make_graphed_callables(_Autocast(network, half), (example,))  # type: ignore[return-value]

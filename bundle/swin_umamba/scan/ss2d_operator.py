@@ -15,8 +15,7 @@ from .compiled import inputs_of, new_saved, real_type
 _Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-@torch.library.custom_op("swin_umamba::ss2d_scan", mutates_args=())
-def _ss2d(
+def _run(
     x: Tensor,
     x_proj_weight: Tensor,
     dt_projs_weight: Tensor,
@@ -36,14 +35,16 @@ def _ss2d(
         return y.view(x.shape).to(x.dtype), saved
 
 
+_ss2d = torch.library.custom_op("swin_umamba::ss2d_scan", _run, mutates_args=())
+
+
 @_ss2d.register_fake
 def _(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, backend, save):
     saved = new_saved(x, x.shape[0], 4, x.shape[1] * x.shape[2], A_logs.shape[1], x.shape[3], backend, save)
     return x.new_empty(x.shape), saved
 
 
-@torch.library.custom_op("swin_umamba::ss2d_scan_backward", mutates_args=())
-def _ss2d_backward(
+def _run_backward(
     gy: Tensor,
     x: Tensor,
     x_proj_weight: Tensor,
@@ -84,6 +85,9 @@ def _like(gradients: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> _Six:
     """Give every gradient the type of its input, in memory of its own."""
     pairs = zip(gradients, inputs, strict=True)
     return cast(_Six, tuple(g.to(i.dtype).contiguous() for g, i in pairs))
+
+
+_ss2d_backward = torch.library.custom_op("swin_umamba::ss2d_scan_backward", _run_backward, mutates_args=())
 
 
 @_ss2d_backward.register_fake
@@ -131,6 +135,22 @@ def _ss2d_gradients(ctx, gy, _):
 _ss2d.register_autograd(_ss2d_gradients, setup_context=_save_for_backward)
 
 
+class _Eager(torch.autograd.Function):
+    """The operator without PyTorch's dispatch of Python operators, which takes longer than some kernels."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        """Run the scan."""
+        output = _run(*inputs)
+        _save_for_backward(ctx, inputs, output)
+        return output[0]
+
+    @staticmethod
+    def backward(ctx, gy):
+        """Run the scan of the gradients."""
+        return *_run_backward(gy, *ctx.saved_tensors, ctx.backend), None, None
+
+
 def ss2d_scan(
     x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_projs_bias: Tensor, A_logs: Tensor, Ds: Tensor,
     backend: str,
@@ -138,4 +158,6 @@ def ss2d_scan(
     """Run `swin_umamba.scan.ss2d_scan` on a compiled backend."""
     tensors = (x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
     save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if backend == "cuda" and not torch.compiler.is_compiling():
+        return _Eager.apply(*tensors, backend, save)
     return torch.ops.swin_umamba.ss2d_scan(*tensors, backend, save)[0]
