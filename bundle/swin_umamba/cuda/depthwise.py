@@ -6,6 +6,7 @@ import ctypes
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .kernels import Kernels, cores_of, load_kernels, pointer, takes, value_name
@@ -119,6 +120,7 @@ class _Eager(torch.autograd.Function):
         return _run_forward(*inputs)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gy):
         """Run the kernels of the gradients."""
         return _run_backward(gy, *ctx.saved_tensors)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .kernels import Kernels, cores_of, load_kernels, pointer, takes, value_name
@@ -184,6 +185,7 @@ class _Eager(torch.autograd.Function):
         return output[0]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gy):
         """Run the kernels of the gradients."""
         x, other, y, own, found = ctx.saved_tensors

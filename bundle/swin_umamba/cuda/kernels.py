@@ -16,6 +16,7 @@ from .nvrtc import CompilationError, architectures, machine_code
 OLDEST = (7, 0)
 _DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _STATIC_LIMIT = 48 * 1024
+_PROBE = ("-DVALUE=float", "-DPART=float", "-DPACKED=float", "-DWHOLE=1", "-DPACKED_WHOLE=1")  # a small, real kernel
 _NAMES = {torch.float32: "float", torch.float16: "f16", torch.bfloat16: "bf16"}
 
 
@@ -46,6 +47,10 @@ def why_unavailable() -> str | None:
         if (major, minor) < OLDEST or 10 * major + minor not in known:
             name = f"{torch.cuda.get_device_name(device)} has {major}.{minor}"
             return f"needs compute capability {OLDEST[0]}.{OLDEST[1]} to {max(known) / 10}, {name}"
+        try:
+            machine_code("merge.cu", _PROBE, 10 * major + minor)
+        except CompilationError as error:
+            return f"NVRTC cannot compile the kernels: {str(error).splitlines()[0]}"
     return None
 
 
@@ -111,7 +116,12 @@ def load_kernels(file: str, device: torch.device, **definitions: Any) -> Kernels
 
 def takes(x: Tensor) -> bool:
     """Whether kernels here can read a tensor: on a GPU that they run on, float32 or half precision, not empty."""
-    return x.is_cuda and x.dtype in _NAMES and x.numel() > 0 and why_unavailable() is None
+    return x.is_cuda and x.dtype in _NAMES and x.numel() > 0 and _available()
+
+
+@torch.compiler.assume_constant_result
+def _available() -> bool:
+    return why_unavailable() is None
 
 
 @cache

@@ -8,13 +8,15 @@ import importlib.util
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
+
+from swin_umamba.errors import InputError
+from swin_umamba.files import replace_file
 
 logger = logging.getLogger(__name__)
 CACHE_VARIABLE = "SWIN_UMAMBA_CACHE"
@@ -145,9 +147,7 @@ def _check(result: int) -> None:
 def _keep(path: Path, code: bytes) -> None:
     """Write a file that other processes see whole or not at all; a folder that cannot be written costs time only."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(code)
-        os.replace(file.name, path)
-    except OSError as error:
+        with replace_file(path) as temporary:
+            temporary.write_bytes(code)
+    except (OSError, InputError) as error:
         logger.warning("kernels are compiled anew in each process: %s", error)

@@ -89,11 +89,11 @@ class _Autocast(nn.Module):
 
     def __init__(self, network: nn.Module, half: torch.dtype | None) -> None:
         super().__init__()
-        self.network, self.half = network, half
+        self.network, self.precision = network, half
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Map (B, C, H, W) as the network does, a list of outputs as a tuple."""
-        with torch.autocast("cuda", self.half, enabled=self.half is not None, cache_enabled=False):
+        with torch.autocast("cuda", self.precision, enabled=self.precision is not None, cache_enabled=False):
             result = self.network(x)
         return tuple(result) if isinstance(result, list) else result
 

@@ -6,8 +6,10 @@ dtype, states)`, which says why it cannot take such a tensor (None: it can). Bot
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 
@@ -15,6 +17,7 @@ import torch
 
 from swin_umamba.errors import InputError
 
+logger = logging.getLogger(__name__)
 BACKEND_VARIABLE = "SWIN_UMAMBA_SCAN_BACKEND"
 _MODULES = {
     "cpu": "cpu",
@@ -72,14 +75,22 @@ def resolve_backend(name: str, device: torch.device | str, dtype: torch.dtype, s
     if name not in backend_names():
         raise InputError(f"{source}: unknown scan backend; legal names are {', '.join(backend_names())}")
     if name == "auto":
-        return next(
-            choice for choice in _ORDER.get(kind, ("reference",)) if why_not(choice, kind, dtype, states) is None
-        )
+        order = _ORDER.get(kind, ("reference",))
+        choice = next(name for name in order if why_not(name, kind, dtype, states) is None)
+        if choice != order[0]:
+            _tell(order[0], choice, str(why_not(order[0], kind, dtype, states)))
+        return choice
     reason = why_not(name, kind, dtype, states)
     if reason is not None:
         able = [other for other in _MODULES if why_not(other, kind, dtype, states) is None]
         raise InputError(f"{source} cannot scan {dtype} on {kind}: {reason}; able here: auto, {', '.join(able)}")
     return name
+
+
+@cache
+def _tell(fastest: str, choice: str, reason: str) -> None:
+    """Log once that the fastest backend of a device is not the one that runs."""
+    logger.warning("the scan runs on the %s backend, not on %s: %s", choice, fastest, reason)
 
 
 def why_not(name: str, device_type: str, dtype: torch.dtype, states: int = 16) -> str | None:

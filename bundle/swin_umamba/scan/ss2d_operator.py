@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from . import cuda_backend
 from .backends import backend_module
@@ -146,6 +147,7 @@ class _Eager(torch.autograd.Function):
         return output[0]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gy):
         """Run the scan of the gradients."""
         return *_run_backward(gy, *ctx.saved_tensors, ctx.backend), None, None
