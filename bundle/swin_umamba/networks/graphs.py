@@ -109,3 +109,8 @@ def graph_training(network: nn.Module, example: Tensor, half: torch.dtype | None
         half: type of autocast, which is part of the recording; None: float32.
     """
     return torch.cuda.make_graphed_callables(_Autocast(network, half), (example,))  # type: ignore[return-value]
+
+
+def graphed(network: nn.Module, wanted: bool) -> nn.Module:
+    """Return the network, in a `GraphedNetwork` if that is wanted; on a CPU that changes nothing."""
+    return GraphedNetwork(network).eval() if wanted else network
