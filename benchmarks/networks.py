@@ -28,6 +28,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from swin_umamba.networks import build_network, network_names  # noqa: E402
+from swin_umamba.networks.graphs import GraphedNetwork, graph_training  # noqa: E402
 from swin_umamba.scan import available_backends, backend_names  # noqa: E402
 
 IN_CHANNELS, CLASSES = 1, 14
@@ -59,7 +60,7 @@ def build(name: str, backend: str, size: int) -> nn.Module:
 def loss_of(outputs: torch.Tensor | list[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of every output against the target at its resolution."""
     losses = []
-    for output in outputs if isinstance(outputs, list) else [outputs]:
+    for output in outputs if isinstance(outputs, (list, tuple)) else [outputs]:
         step = target.shape[-1] // output.shape[-1]
         losses.append(F.cross_entropy(output, target[:, ::step, ::step]))  # (B, H, W) -> (B, h, w)
     return torch.stack(losses).sum()
@@ -92,10 +93,13 @@ def measure(name: str, backend: str, training: bool, batch: int, given: argparse
     before = resident()
     network = build(name, backend, given.size).to(device).train(training)
     parameters = sum(p.numel() for p in network.parameters())
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-5) if training else None
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=device == "cuda") if training else None
     run = torch.compile(network) if given.compile else network
     image = torch.randn(batch, IN_CHANNELS, given.size, given.size, device=device)
     target = torch.randint(CLASSES, (batch, given.size, given.size), device=device)
+    if given.graphs:
+        half = None if dtype == torch.float32 else dtype
+        run = graph_training(network, image, half) if training else GraphedNetwork(network).eval()
 
     def step() -> None:
         with torch.autocast(device, dtype, enabled=dtype != torch.float32), torch.set_grad_enabled(training):
@@ -175,6 +179,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", choices=["training", "inference"], default=["training", "inference"])
     parser.add_argument("--iterations", type=int, help="default: 3 on a CPU, 20 on a GPU")
     parser.add_argument("--warm-up", type=int, help="default: 1 on a CPU, 5 on a GPU")
+    parser.add_argument("--graphs", action="store_true", help="replay the networks as CUDA graphs, peers too")
     parser.add_argument("--compile", action="store_true", help="torch.compile every network")
     given = parser.parse_args()
     given.iterations = given.iterations or (20 if given.device == "cuda" else 3)

@@ -20,6 +20,7 @@ TARGETS = [
     pytest.param("reference", "cpu", id="reference"),
     pytest.param("cpu", "cpu", id="cpu"),
     pytest.param("reference", "cuda", id="reference-cuda", marks=pytest.mark.gpu),
+    pytest.param("cuda", "cuda", id="cuda", marks=pytest.mark.gpu),
     pytest.param("triton", "cuda", id="triton", marks=pytest.mark.gpu),
     pytest.param("mamba_ssm", "cuda", id="mamba_ssm", marks=pytest.mark.gpu),
 ]

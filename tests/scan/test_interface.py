@@ -112,11 +112,13 @@ def test_environment_variable_forces_a_backend(monkeypatch):
     monkeypatch.setenv("SWIN_UMAMBA_SCAN_BACKEND", "reference")
     assert resolve_backend("cpu", "cpu", torch.float32) == "reference"
     monkeypatch.setenv("SWIN_UMAMBA_SCAN_BACKEND", "tirton")
-    with pytest.raises(InputError, match="SWIN_UMAMBA_SCAN_BACKEND=tirton.*auto, cpu, triton, mamba_ssm, reference"):
+    with pytest.raises(
+        InputError, match="SWIN_UMAMBA_SCAN_BACKEND=tirton.*auto, cpu, cuda, triton, mamba_ssm, reference"
+    ):
         resolve_backend("cpu", "cpu", torch.float32)
 
 
-@pytest.mark.parametrize("backend", ["triton", "mamba_ssm"])
+@pytest.mark.parametrize("backend", ["cuda", "triton", "mamba_ssm"])
 def test_a_backend_that_cannot_run_says_what_would_make_it_run(backend):
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("TRITON_INTERPRET=1 lets triton run on the CPU")
@@ -173,7 +175,7 @@ def test_command_prints_a_table():
     environment = {**os.environ, "PYTHONPATH": str(BUNDLE)}
     command = [sys.executable, "-m", "swin_umamba.scan"]
     printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert [line.split()[0] for line in printed.splitlines()[:4]] == ["cpu", "triton", "mamba_ssm", "reference"]
+    assert [line.split()[0] for line in printed.splitlines()[:5]] == ["cpu", "cuda", "triton", "mamba_ssm", "reference"]
     assert "auto on cpu: " in printed
 
 

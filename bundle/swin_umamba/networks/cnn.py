@@ -1,10 +1,36 @@
-"""MONAI's residual blocks of UNETR, with activation checkpointing."""
+"""MONAI's residual blocks of UNETR, with activation checkpointing, and with fused norms."""
 
 from __future__ import annotations
 
 import torch
 from monai.networks.blocks import UnetrBasicBlock, UnetrUpBlock
+from monai.networks.blocks.dynunet_block import UnetResBlock
 from torch.utils.checkpoint import checkpoint
+
+from swin_umamba.cuda import instance_norm
+
+
+def in_half(x: torch.Tensor) -> bool:
+    """Whether convolutions of x run in half precision on a GPU, where channels-last maps are the fast ones."""
+    return x.is_cuda and (x.dtype != torch.float32 or torch.is_autocast_enabled("cuda"))
+
+
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    """Lay (B, C, H, W) out with its channels together, also where one channel leaves that open."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    rows, columns = x.shape[2:]
+    return x.as_strided(x.shape, (rows * columns, 1, columns, 1)) if x.shape[1] == 1 else x
+
+
+def residual_block(layer: UnetResBlock, x: torch.Tensor) -> torch.Tensor:
+    """Run MONAI's `layer` on (B, C, H, W); on a GPU each norm, sum and activation is one operation."""
+    if not x.is_cuda:
+        return layer(x)
+    slope, first, second = layer.lrelu.negative_slope, layer.norm1, layer.norm2
+    y = instance_norm(layer.conv1(x), first.weight, first.bias, first.eps, slope)
+    other = layer.conv3(x) if layer.downsample else x
+    ends = (second.weight, second.bias, second.eps, slope)
+    return instance_norm(layer.conv2(y), *ends, other, normalise_other=layer.downsample)
 
 
 class ResBlock(UnetrBasicBlock):
@@ -19,9 +45,9 @@ class ResBlock(UnetrBasicBlock):
         if torch.jit.is_scripting():
             return self.layer(x)
         elif self.activation_checkpointing:
-            return checkpoint(self.layer, x, use_reentrant=False)
+            return checkpoint(residual_block, self.layer, x, use_reentrant=False)
         else:
-            return self.layer(x)
+            return residual_block(self.layer, x)
 
 
 class UpBlock(UnetrUpBlock):
@@ -45,7 +71,11 @@ class UpBlock(UnetrUpBlock):
     def merge(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Compute the block without checkpointing."""
         x = self.transp_conv(x)  # (B, C, H, W) -> (B, out_channels, 2H, 2W)
-        return self.conv_block(torch.cat((x, skip), dim=1))  # the upsampled map first, as in the official weights
+        x = torch.cat((x, skip), dim=1)  # the upsampled map first, as in the official weights
+        if torch.jit.is_scripting():
+            return self.conv_block(x)
+        else:
+            return residual_block(self.conv_block, x)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) and (B, out_channels, 2H, 2W) to (B, out_channels, 2H, 2W)."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from monai.networks.blocks import UnetOutBlock
 from torch import nn
 
+from swin_umamba.cuda import instance_norm
 from swin_umamba.networks.arguments import check_backend, check_depths, check_image, check_integer, check_rate
-from swin_umamba.networks.cnn import ResBlock, UpBlock
+from swin_umamba.networks.cnn import ResBlock, UpBlock, channels_last, in_half
 from swin_umamba.networks.initialisation import initialise_linears
 from swin_umamba.networks.padding import crop_to_scales, pad_to_multiple
 from swin_umamba.networks.vss import VSSMEncoder
@@ -119,10 +121,17 @@ class SwinUMamba(nn.Module):
 
     def decode(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Map padded images (B, in_channels, H, W) to what the heads read: maps at 1, 1/2, 1/4 and 1/8."""
-        stem = self.stem(x)  # (B, E/2, H/2, W/2)
+        if torch.jit.is_scripting():
+            stem = self.stem(x)  # (B, E/2, H/2, W/2)
+        else:
+            x = channels_last(x) if in_half(x) else x
+            convolution, norm = self.stem[0], cast(nn.InstanceNorm2d, self.stem[1])
+            stem = instance_norm(convolution(x), norm.weight, norm.bias, norm.eps, 1.0)  # slope 1: no activation
         stages: list[torch.Tensor] = []
         for feature in self.vssm_encoder(stem):
-            stages.append(feature.permute(0, 3, 1, 2).contiguous())  # (B, h, w, C) -> (B, C, h, w)
+            feature = feature.permute(0, 3, 1, 2)  # (B, h, w, C) -> (B, C, h, w)
+            half = feature.is_cuda and feature.dtype != torch.float32
+            stages.append(feature if half else feature.contiguous())
         up16 = self.decoder6(stages[3], self.encoder5(stages[2]))
         up8 = self.decoder5(up16, self.encoder4(stages[1]))
         up4 = self.decoder4(up8, self.encoder3(stages[0]))

@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from monai.networks.layers import DropPath as MonaiDropPath
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from swin_umamba.cuda import conv_silu, layer_norm, plain_conv_silu, plain_layer_norm
 from swin_umamba.networks.initialisation import initialise_scan
 from swin_umamba.scan import ss2d_scan
 from swin_umamba.scan.reference import ss2d_scan_reference
@@ -27,6 +27,16 @@ EXPANSION = 2
 def dt_rank(channels: int) -> int:
     """Rank of the projection that gives the step size delta: a sixteenth of the block's channels, rounded up."""
     return math.ceil(channels / 16)
+
+
+def normalise(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, gate: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Layer norm over the channels of (..., C), then times SiLU of `gate` (..., C) if there is one."""
+    if torch.jit.is_scripting():
+        return plain_layer_norm(x, weight, bias, eps, gate)
+    else:
+        return layer_norm(x, weight, bias, eps, gate)
 
 
 class SS2D(nn.Module):
@@ -57,11 +67,17 @@ class SS2D(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
         x, gate = self.in_proj(x).chunk(2, dim=-1)  # (B, H, W, C) -> 2 x (B, H, W, 2C)
-        x = x.permute(0, 3, 1, 2)  # (B, H, W, 2C) -> (B, 2C, H, W)
-        x = F.silu(self.conv2d(x.contiguous(memory_format=torch.channels_last)))
-        x = x.permute(0, 2, 3, 1)  # (B, 2C, H, W) -> (B, H, W, 2C)
-        y = self.scan(x)
-        return self.out_proj(self.out_norm(y) * F.silu(gate))
+        y = self.scan(self.convolve(x))
+        norm = self.out_norm
+        return self.out_proj(normalise(y, norm.weight, norm.bias, norm.eps, gate))
+
+    def convolve(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve each channel and apply SiLU: (B, H, W, 2C) to (B, H, W, 2C)."""
+        weight, bias = self.conv2d.weight, self.conv2d.bias
+        if torch.jit.is_scripting():
+            return plain_conv_silu(x, weight, bias)
+        else:
+            return conv_silu(x, weight, bias)
 
     def scan(self, x: torch.Tensor) -> torch.Tensor:
         """Run the four scans over (B, H, W, 2C) and return their sum, (B, H, W, 2C)."""
@@ -97,7 +113,8 @@ class VSSBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
-        return x + self.drop_path(self.self_attention(self.ln_1(x)))
+        normalised = normalise(x, self.ln_1.weight, self.ln_1.bias, self.ln_1.eps)
+        return x + self.drop_path(self.self_attention(normalised))
 
 
 class VSSStage(nn.Module):
@@ -145,7 +162,7 @@ class PatchEmbed(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to (B, H / patch_size, W / patch_size, E)."""
         x = self.proj(x).permute(0, 2, 3, 1)  # (B, E, H/p, W/p) -> (B, H/p, W/p, E)
-        return self.norm(x)
+        return normalise(x, self.norm.weight, self.norm.bias, self.norm.eps)
 
 
 class PatchMerging(nn.Module):
@@ -163,7 +180,7 @@ class PatchMerging(nn.Module):
         # the row inside the 2x2 patch varies fastest: (B, H/2, 2, W/2, 2, C) -> (B, H/2, W/2, 2 columns, 2 rows, C)
         x = x.permute(0, 1, 3, 4, 2, 5)
         x = x.reshape(batch, height // 2, width // 2, 4 * channels)  # -> (B, H/2, W/2, 4C)
-        return self.reduction(self.norm(x))
+        return self.reduction(normalise(x, self.norm.weight, self.norm.bias, self.norm.eps))
 
 
 def depth_to_space(x: torch.Tensor, factor: int) -> torch.Tensor:
@@ -185,7 +202,8 @@ class PatchExpand(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, H, W, C) to (B, 2H, 2W, C / 2)."""
-        return self.norm(depth_to_space(self.expand(x), 2))
+        x = depth_to_space(self.expand(x), 2)
+        return normalise(x, self.norm.weight, self.norm.bias, self.norm.eps)
 
 
 class FinalPatchExpand(nn.Module):
@@ -199,7 +217,8 @@ class FinalPatchExpand(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, H, W, C) to (B, 4H, 4W, out_channels)."""
-        return self.norm(depth_to_space(self.expand(x), 4))
+        x = depth_to_space(self.expand(x), 4)
+        return normalise(x, self.norm.weight, self.norm.bias, self.norm.eps)
 
 
 class VSSMEncoder(nn.Module):

@@ -36,7 +36,7 @@ def status() -> BackendStatus:
     return BackendStatus(True, f"Numba {numba.__version__}, compiled at the first call")
 
 
-def refusal(device_type: str, dtype: torch.dtype) -> str | None:
+def refusal(device_type: str, dtype: torch.dtype, states: int = 16) -> str | None:
     """Return why such a tensor cannot be scanned."""
     if device_type != "cpu":
         return "the cpu backend takes tensors on the CPU"

@@ -47,7 +47,7 @@ def selective_scan(
     _check_sequences(u, delta, A, B, C)
     _check_shape("D", D, (u.shape[1],))
     _check_shape("delta_bias", delta_bias, (u.shape[1],))
-    name = _resolve(backend, u.device.type, u.dtype)
+    name = _resolve(backend, u.device.type, u.dtype, A.shape[1])
     arguments = (u, delta, A, B, C, D, delta_bias, delta_softplus)
     if name == "reference":
         return selective_scan_reference(*arguments)
@@ -89,7 +89,7 @@ def ss2d_scan(
     _check_map(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
     if x.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(x.device.type):
         x_proj_weight = x_proj_weight.to(x.dtype)
-    name = _resolve(backend, x.device.type, x.dtype)
+    name = _resolve(backend, x.device.type, x.dtype, A_logs.shape[1])
     arguments = (x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
     if name == "reference":
         return ss2d_scan_reference(*arguments)
@@ -99,8 +99,8 @@ def ss2d_scan(
 
 
 @torch.compiler.assume_constant_result
-def _resolve(backend: str, device_type: str, dtype: torch.dtype) -> str:
-    return resolve_backend(backend, device_type, dtype)
+def _resolve(backend: str, device_type: str, dtype: torch.dtype, states: int) -> str:
+    return resolve_backend(backend, device_type, dtype, states)
 
 
 def _check_shape(name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:

@@ -58,7 +58,7 @@ def status() -> BackendStatus:
     )
 
 
-def refusal(device_type: str, dtype: torch.dtype) -> str | None:
+def refusal(device_type: str, dtype: torch.dtype, states: int = 16) -> str | None:
     """Return why such a tensor cannot be scanned."""
     if device_type != "cuda":
         return "mamba_ssm takes tensors on a CUDA GPU"

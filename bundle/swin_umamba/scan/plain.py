@@ -12,6 +12,6 @@ def status() -> BackendStatus:
     return BackendStatus(True, f"plain PyTorch {torch.__version__}, any device; slow")
 
 
-def refusal(device_type: str, dtype: torch.dtype) -> str | None:
+def refusal(device_type: str, dtype: torch.dtype, states: int = 16) -> str | None:
     """Return why such a tensor cannot be scanned: integers have no gradient of a scan."""
     return None if dtype.is_floating_point else "only floating point types can be scanned"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from . import cuda_backend
 from .backends import backend_module
 from .compiled import inputs_of, new_saved, real_type
 
+_Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
-@torch.library.custom_op("swin_umamba::ss2d_scan", mutates_args=())
-def _ss2d(
+
+def _run(
     x: Tensor,
     x_proj_weight: Tensor,
     dt_projs_weight: Tensor,
@@ -24,9 +28,15 @@ def _ss2d(
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(x.device.type, enabled=False):
         saved = new_saved(x, x.shape[0], 4, x.shape[1] * x.shape[2], A_logs.shape[1], x.shape[3], backend, save)
+        if backend == "cuda":  # projects and merges by itself
+            weights = (x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
+            return cuda_backend.ss2d_forward(x, *weights, _traversals(*x.shape[1:3], x.device), saved), saved
         arguments = _ss2d_arguments(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, backend)
         y = backend_module(backend).forward(*arguments, True, saved)
         return y.view(x.shape).to(x.dtype), saved
+
+
+_ss2d = torch.library.custom_op("swin_umamba::ss2d_scan", _run, mutates_args=())
 
 
 @_ss2d.register_fake
@@ -35,8 +45,7 @@ def _(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, backend, sav
     return x.new_empty(x.shape), saved
 
 
-@torch.library.custom_op("swin_umamba::ss2d_scan_backward", mutates_args=())
-def _ss2d_backward(
+def _run_backward(
     gy: Tensor,
     x: Tensor,
     x_proj_weight: Tensor,
@@ -47,7 +56,11 @@ def _ss2d_backward(
     saved: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    inputs = (x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
     with torch.autocast(x.device.type, enabled=False):
+        if backend == "cuda":
+            gradients = cuda_backend.ss2d_backward(gy, *inputs, _traversals(*x.shape[1:3], x.device), saved)
+            return _like(gradients, inputs)
         arguments = _ss2d_arguments(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, backend)
         u, packed, _, lift, _, rates, _ = arguments
         gy = gy.reshape(u.shape).to(u.dtype).contiguous()
@@ -66,9 +79,16 @@ def _ss2d_backward(
             (grates * rates).transpose(1, 2).reshape(A_logs.shape),
             gends[:, 1].reshape(-1),
         )
-        inputs = (x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
-        pairs = zip(gradients, inputs, strict=True)
-        return tuple(g.to(i.dtype, memory_format=torch.contiguous_format, copy=True) for g, i in pairs)
+        return _like(gradients, inputs)
+
+
+def _like(gradients: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> _Six:
+    """Give every gradient the type of its input, in memory of its own."""
+    pairs = zip(gradients, inputs, strict=True)
+    return cast(_Six, tuple(g.to(i.dtype).contiguous() for g, i in pairs))
+
+
+_ss2d_backward = torch.library.custom_op("swin_umamba::ss2d_scan_backward", _run_backward, mutates_args=())
 
 
 @_ss2d_backward.register_fake
@@ -116,6 +136,23 @@ def _ss2d_gradients(ctx, gy, _):
 _ss2d.register_autograd(_ss2d_gradients, setup_context=_save_for_backward)
 
 
+class _Eager(torch.autograd.Function):
+    """The operator without PyTorch's dispatch of Python operators, which takes longer than some kernels."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        """Run the scan."""
+        output = _run(*inputs)
+        _save_for_backward(ctx, inputs, output)
+        return output[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gy):
+        """Run the scan of the gradients."""
+        return *_run_backward(gy, *ctx.saved_tensors, ctx.backend), None, None
+
+
 def ss2d_scan(
     x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_projs_bias: Tensor, A_logs: Tensor, Ds: Tensor,
     backend: str,
@@ -123,4 +160,6 @@ def ss2d_scan(
     """Run `swin_umamba.scan.ss2d_scan` on a compiled backend."""
     tensors = (x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
     save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if backend == "cuda" and not torch.compiler.is_compiling():
+        return _Eager.apply(*tensors, backend, save)
     return torch.ops.swin_umamba.ss2d_scan(*tensors, backend, save)[0]

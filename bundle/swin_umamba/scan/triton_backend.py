@@ -43,7 +43,7 @@ def status() -> BackendStatus:
     return BackendStatus(True, f"Triton {triton.__version__}, compiled at the first call")
 
 
-def refusal(device_type: str, dtype: torch.dtype) -> str | None:
+def refusal(device_type: str, dtype: torch.dtype, states: int = 16) -> str | None:
     """Return why such a tensor cannot be scanned."""
     if device_type != ("cpu" if interpreted() else "cuda"):
         return "triton takes tensors on a CUDA GPU (on the CPU with TRITON_INTERPRET=1)"
