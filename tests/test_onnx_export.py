@@ -66,6 +66,20 @@ def test_a_forced_backend_that_leaves_no_operator(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.onnx*"))
 
 
+def test_a_network_that_has_no_equivalent_is_told_in_one_line(tmp_path, monkeypatch):
+    def fail(*arguments: object) -> None:
+        try:
+            raise ValueError("No ONNX function found for swin_umamba.selective_scan\nand much more")
+        except ValueError as cause:
+            raise torch.onnx.OnnxExporterError("pages of advice") from cause
+
+    model = load_model(write_model(tmp_path / "model"))
+    monkeypatch.setattr("swin_umamba.onnx_export._write", fail)
+    with pytest.raises(InputError, match="'swin_umamba_d_tiny' cannot be written as ONNX: No ONNX function .*_scan$"):
+        export_onnx(model.spec, model.network, tmp_path / "model.onnx")
+    assert not list(tmp_path.glob("*.onnx*"))
+
+
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr("swin_umamba.onnx_export.PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(InputError, match="ONNX needs no_such_package: pip install onnx no_such_package"):

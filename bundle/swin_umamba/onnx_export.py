@@ -48,7 +48,8 @@ def export_onnx(spec: ModelSpec, network: nn.Module, path: str | os.PathLike) ->
         The largest difference of a logit between onnxruntime and PyTorch, on two random images of another size.
 
     Raises:
-        InputError: if a package is missing, another scan backend is forced, or the two do not agree within 1e-4.
+        InputError: if a package is missing, another scan backend is forced, the network holds an operator that ONNX has
+            no equivalent of (U-Mamba's scan), or the two do not agree within 1e-4.
     """
     check_packages()
     forced = os.environ.get(BACKEND_VARIABLE, "")
@@ -60,7 +61,10 @@ def export_onnx(spec: ModelSpec, network: nn.Module, path: str | os.PathLike) ->
     twin.load_state_dict(network.state_dict())
     twin = twin.float().cpu().requires_grad_(False)
     with replace_file(path) as temporary:
-        _write(twin, temporary)
+        try:
+            _write(twin, temporary)
+        except torch.onnx.OnnxExporterError as error:
+            raise InputError(f"network {spec.network['name']!r} cannot be written as ONNX: {_reason(error)}") from error
         difference = compare(twin, temporary)
     return difference
 
@@ -150,6 +154,13 @@ def _translate(
     call = onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, 1), NAME, schema)
     y = call(x, project, dt_weight, dt_bias, A_logs, Ds)
     return y, onnxscript.opset18.Identity(y)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of what lies at the bottom of an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _in_channels(network: nn.Module) -> int:
