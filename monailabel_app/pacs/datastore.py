@@ -68,7 +68,7 @@ class PacsDatastore(SafeDatastore):
     ) -> None:
         self.client, self.cache = client, cache
         self._filter, self._organs = dict(search_filter), organs
-        self._changing, self._taking = threading.RLock(), threading.RLock()  # the list; a label of others
+        self._taking = threading.RLock()  # one label of others after the other
         self.records = Records(folder)
         self.inbox = Inbox(client, self.records, organs)
         self.outbox = Outbox(client, self.records, history, make_writable_folder(Path(folder) / "outgoing"), spec_of)
@@ -138,7 +138,7 @@ class PacsDatastore(SafeDatastore):
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Keep something about a series; it has to be known, and nothing is fetched."""
-        with self._changing:
+        with self._list_lock:
             super().update_image_info(image_id, info)
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
@@ -153,17 +153,18 @@ class PacsDatastore(SafeDatastore):
             PacsError: if it is not here and the PACS does not answer.
         """
         tag = _tag(label_tag)
-        label = self._datastore.label(label_id, tag)
-        if label is not None and label.info.get(ELSEWHERE):
-            self._take_in(label_id, Found(**label.info[ELSEWHERE]))
+        found = self._found(label_id) if tag == "final" else None
+        if found is not None:
+            self._take_in(label_id, found)
         return super().get_label_uri(label_id, tag)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Keep a label, and store it in the PACS if it is final or that is asked for; what fails now is sent later."""
-        self.get_image_uri(image_id)  # may take long, and nobody should wait for it
-        with self._changing:
-            self._init_from_datastore_file()
-            saved = super().save_label(image_id, label_filename, label_tag, label_info)
+        found = self._found(image_id) if _tag(label_tag) == "final" else None
+        if found is not None:  # a label of others that nobody has fetched yet is older than this one
+            self.records.note_sent(image_id, "final", "", found.instance, found.made)
+            self._datastore.objects[image_id].labels.pop("final")
+        saved = super().save_label(image_id, label_filename, label_tag, label_info)
         self.send(image_id, _tag(label_tag))
         return saved
 
@@ -212,7 +213,7 @@ class PacsDatastore(SafeDatastore):
         """
         images = self.client.series(self._filter)
         found = self.inbox.latest(images)
-        with self._changing:
+        with self._list_lock:
             self._init_from_datastore_file()
             before = self._datastore.objects
             objects = {uid: entry for uid, entry in before.items() if uid in images or _has_label(entry)}
@@ -241,11 +242,16 @@ class PacsDatastore(SafeDatastore):
         entry.labels["final"] = DataModel(ext=label.ext if label else ".nii.gz", info=info)
         return True
 
+    def _found(self, image: str) -> Found | None:
+        """Return the label by others that is to be fetched when someone needs it."""
+        label = self._datastore.label(image, "final")
+        return Found(**label.info[ELSEWHERE]) if label is not None and ELSEWHERE in label.info else None
+
     def _take_in(self, image: str, found: Found) -> None:
         """Fetch a label that a person stored in the PACS; one that cannot be read is noted and forgotten."""
         with self._taking:
             label = self._datastore.label(image, "final")
-            if label is None or ELSEWHERE not in label.info:
+            if label is None or self._found(image) is None:
                 return  # another request was faster
             path = self.outbox.folder / f"{image}.nii.gz"
             try:
@@ -253,9 +259,8 @@ class PacsDatastore(SafeDatastore):
                 voxels, meaning = read_label(dataset, self.series_folder(image), self._organs())
                 save_label_map(path, voxels)
                 info = {"label_info": meaning, "client_id": found.who or "PACS", "instance": found.instance}
-                with self._changing:
-                    label.info.pop(ELSEWHERE)
-                    super().save_label(image, str(path), "final", info)
+                label.info.pop(ELSEWHERE)
+                super().save_label(image, str(path), "final", info)
             except PacsError as error:
                 if not Path(super().get_label_uri(image, "final")).is_file():
                     raise
@@ -278,7 +283,7 @@ class PacsDatastore(SafeDatastore):
         info = self.client.one_series(image_id, self._filter)
         if info is None:
             return None
-        with self._changing:
+        with self._list_lock:
             entry = self._datastore.objects.get(image_id)
             if entry is None:
                 entry = ImageLabelModel(image=DataModel(ext=".nii.gz", info=info))
@@ -297,10 +302,13 @@ class PacsDatastore(SafeDatastore):
     def refresh(self) -> None:
         """Bring the list of labels up to date with the files here, and have the PACS asked for news soon."""
         self.wake.set()
-        with self._changing:
-            self._reconcile_datastore()
+        self._reconcile_datastore()
 
     def _reconcile_datastore(self) -> None:
+        with self._list_lock:
+            self._reconcile_labels()
+
+    def _reconcile_labels(self) -> None:
         self._init_from_datastore_file()
         changed = 0
         for uid, entry in self._datastore.objects.items():
