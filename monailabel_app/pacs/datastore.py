@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -26,11 +25,12 @@ from swin_umamba.files import make_writable_folder
 from swin_umamba.models import ModelSpec
 from swin_umamba.outputs import save_label_map
 
-from monailabel_app.datastore import SafeDatastore
+from monailabel_app.datastore import check_label
 from monailabel_app.history import History
 from monailabel_app.pacs.cache import SeriesCache
 from monailabel_app.pacs.client import PacsClient
 from monailabel_app.pacs.connection import PacsError
+from monailabel_app.pacs.images import PacsImages
 from monailabel_app.pacs.inbox import Inbox
 from monailabel_app.pacs.labels import read_label
 from monailabel_app.pacs.outbox import TYPES, Outbox
@@ -39,12 +39,11 @@ from monailabel_app.pacs.records import Found, Records
 logger = logging.getLogger(__name__)
 
 ELSEWHERE = "pacs"  # in a label's info: the segmentation in the PACS that it is, not yet fetched
-UID = re.compile(r"[0-9][0-9.]{0,63}")
 SEND = "send_to_pacs"  # in an automatic label's info: a person wants it in the PACS
 
 
-class PacsDatastore(SafeDatastore):
-    """Image series of a DICOMweb server.
+class PacsDatastore(PacsImages):
+    """Image series of a DICOMweb server and their labels.
 
     Args:
         client: of the server.
@@ -66,80 +65,12 @@ class PacsDatastore(SafeDatastore):
         search_filter: Mapping[str, Any],
         cache: SeriesCache,
     ) -> None:
-        self.client, self.cache = client, cache
-        self._filter, self._organs = dict(search_filter), organs
+        self._organs = organs
         self._taking = threading.RLock()  # one label of others after the other
         self.records = Records(folder)
         self.inbox = Inbox(client, self.records, organs)
         self.outbox = Outbox(client, self.records, history, make_writable_folder(Path(folder) / "outgoing"), spec_of)
-        self.wake = threading.Event()  # someone asked for what may be old by now
-        super().__init__(folder, history, auto_reload=False)
-
-    def name(self) -> str:
-        """The PACS's address."""
-        return self.client.url
-
-    def knows(self, image_id: str) -> bool:
-        """Tell whether there is such a series; one that is new in the PACS is found too."""
-        if image_id not in self._datastore.objects:
-            try:
-                self._look_up(image_id)
-            except PacsError as error:
-                logger.warning("%s; what is known of it stays", error)
-        return image_id in self._datastore.objects
-
-    def list_images(self) -> list[str]:
-        """Return the UIDs of the series."""
-        self.wake.set()
-        return super().list_images()
-
-    def get_image_uri(self, image_id: str) -> str:
-        """Return a series as one NIfTI file, fetched and converted when it is not there yet."""
-        return str(self.cache.volume(image_id, self.series_folder(image_id)).resolve())
-
-    def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """Return what the PACS says of a series."""
-        entry = self._datastore.objects.get(image_id)
-        return dict(entry.image.info) if entry else {}
-
-    def series_folder(self, image_id: str) -> Path:
-        """Return the folder with the instances of a series, fetched when they are not all there.
-
-        Raises:
-            ImageNotFoundException: if the PACS has no such series.
-            PacsError: if it is not here and the PACS does not answer.
-        """
-        info = self._existing(image_id).image.info
-        try:
-            info = self._look_up(image_id) or info
-        except PacsError as error:
-            logger.warning("%s; the copy of the series is used if there is one", error)
-        study, count = info["StudyInstanceUID"], int(info.get("NumberOfSeriesRelatedInstances") or 0)
-        folder = self.cache.dicom(image_id, count, lambda place: self.client.fetch(study, image_id, place))
-        if not folder.is_dir():
-            raise ImageNotFoundException(f"series {image_id} has no instances in the PACS any more")
-        return folder
-
-    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Images come from the PACS alone.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError("image: legal: none; images come from the PACS, send the series there")
-
-    def remove_image(self, image_id: str) -> None:
-        """Series are removed in the PACS alone.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError("image: series are removed in the PACS, not here")
-
-    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
-        """Keep something about a series; it has to be known, and nothing is fetched."""
-        with self._list_lock:
-            super().update_image_info(image_id, info)
+        super().__init__(client, folder, history, search_filter, cache)
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
         """Return {"image", "label"} of all series with a final label; those that are not here are fetched."""
@@ -162,6 +93,7 @@ class PacsDatastore(SafeDatastore):
         """Keep a label, and store it in the PACS if it is final or that is asked for; what fails now is sent later."""
         found = self._found(image_id) if _tag(label_tag) == "final" else None
         if found is not None:  # a label of others that nobody has fetched yet is older than this one
+            check_label(label_filename, self.get_image_uri(image_id), label_info or {})
             self.records.note_sent(image_id, "final", "", found.instance, found.made)
             self._datastore.objects[image_id].labels.pop("final")
         saved = super().save_label(image_id, label_filename, label_tag, label_info)
@@ -211,7 +143,7 @@ class PacsDatastore(SafeDatastore):
         Raises:
             PacsError: if it does not answer; what is known stays.
         """
-        images = self.client.series(self._filter)
+        images = self.client.series(self.search_filter)
         found = self.inbox.latest(images)
         with self._list_lock:
             self._init_from_datastore_file()
@@ -275,22 +207,6 @@ class PacsDatastore(SafeDatastore):
                 self.records.note_sent(image, "final", self.outbox.digest(file), found.instance, found.made)
             finally:
                 path.unlink(missing_ok=True)
-
-    def _look_up(self, image_id: str) -> dict[str, Any] | None:
-        """Ask the PACS for one series; returns what is known of it, or None if there is no such series."""
-        if not UID.fullmatch(image_id):
-            return None
-        info = self.client.one_series(image_id, self._filter)
-        if info is None:
-            return None
-        with self._list_lock:
-            entry = self._datastore.objects.get(image_id)
-            if entry is None:
-                entry = ImageLabelModel(image=DataModel(ext=".nii.gz", info=info))
-                self._datastore.objects = {**self._datastore.objects, image_id: entry}
-                self._update_datastore_file()
-            entry.image.info.update(info)
-        return entry.image.info
 
     def _wanted(self, image: str, tag: str) -> bool:
         """Tell whether a label should be in the PACS: one by a person, or an automatic one that is wanted there."""
