@@ -221,6 +221,13 @@ def test_automatic_result_never_replaces_a_correction(store: PacsDatastore, pacs
         store.check_send(uid_of(pacs))
 
 
+def test_result_that_is_kept_as_final_is_still_automatic(store: PacsDatastore, pacs: Pacs, tmp_path: Path) -> None:
+    file = write_nifti(tmp_path / "auto.nii.gz", LABELS, AFFINE)
+    store.save_label(uid_of(pacs), str(file), "final", {"params": {"warnings": []}})
+    (dataset,) = pacs.segmentations
+    assert {segment.SegmentAlgorithmType for segment in dataset.SegmentSequence} == {"AUTOMATIC"}
+
+
 def test_images_come_from_the_pacs_alone(store: PacsDatastore, pacs: Pacs, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="send the series there"):
         store.add_image("a", str(tmp_path / "a.nii.gz"), {})
