@@ -182,7 +182,7 @@ class SwinUMambaApp(MONAILabelApp):
             self.pacs_keeper.start()
         if METHOD in self._scoring_methods:
             Background(self._scoring_methods[METHOD], self.datastore).start()
-        if not self.datastore().list_images():
+        if not is_url(self.studies) and not self.datastore().list_images():
             logger.warning("%s", NO_IMAGE)
 
     def _clean_sessions(self) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -26,11 +25,12 @@ from swin_umamba.files import make_writable_folder
 from swin_umamba.models import ModelSpec
 from swin_umamba.outputs import save_label_map
 
-from monailabel_app.datastore import SafeDatastore
+from monailabel_app.datastore import check_label
 from monailabel_app.history import History
 from monailabel_app.pacs.cache import SeriesCache
 from monailabel_app.pacs.client import PacsClient
 from monailabel_app.pacs.connection import PacsError
+from monailabel_app.pacs.images import PacsImages
 from monailabel_app.pacs.inbox import Inbox
 from monailabel_app.pacs.labels import read_label
 from monailabel_app.pacs.outbox import TYPES, Outbox
@@ -39,12 +39,11 @@ from monailabel_app.pacs.records import Found, Records
 logger = logging.getLogger(__name__)
 
 ELSEWHERE = "pacs"  # in a label's info: the segmentation in the PACS that it is, not yet fetched
-UID = re.compile(r"[0-9][0-9.]{0,63}")
 SEND = "send_to_pacs"  # in an automatic label's info: a person wants it in the PACS
 
 
-class PacsDatastore(SafeDatastore):
-    """Image series of a DICOMweb server.
+class PacsDatastore(PacsImages):
+    """Image series of a DICOMweb server and their labels.
 
     Args:
         client: of the server.
@@ -66,80 +65,12 @@ class PacsDatastore(SafeDatastore):
         search_filter: Mapping[str, Any],
         cache: SeriesCache,
     ) -> None:
-        self.client, self.cache = client, cache
-        self._filter, self._organs = dict(search_filter), organs
-        self._changing, self._taking = threading.RLock(), threading.RLock()  # the list; a label of others
+        self._organs = organs
+        self._taking = threading.RLock()  # one label of others after the other
         self.records = Records(folder)
         self.inbox = Inbox(client, self.records, organs)
         self.outbox = Outbox(client, self.records, history, make_writable_folder(Path(folder) / "outgoing"), spec_of)
-        self.wake = threading.Event()  # someone asked for what may be old by now
-        super().__init__(folder, history, auto_reload=False)
-
-    def name(self) -> str:
-        """The PACS's address."""
-        return self.client.url
-
-    def knows(self, image_id: str) -> bool:
-        """Tell whether there is such a series; one that is new in the PACS is found too."""
-        if image_id not in self._datastore.objects:
-            try:
-                self._look_up(image_id)
-            except PacsError as error:
-                logger.warning("%s; what is known of it stays", error)
-        return image_id in self._datastore.objects
-
-    def list_images(self) -> list[str]:
-        """Return the UIDs of the series."""
-        self.wake.set()
-        return super().list_images()
-
-    def get_image_uri(self, image_id: str) -> str:
-        """Return a series as one NIfTI file, fetched and converted when it is not there yet."""
-        return str(self.cache.volume(image_id, self.series_folder(image_id)).resolve())
-
-    def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """Return what the PACS says of a series."""
-        entry = self._datastore.objects.get(image_id)
-        return dict(entry.image.info) if entry else {}
-
-    def series_folder(self, image_id: str) -> Path:
-        """Return the folder with the instances of a series, fetched when they are not all there.
-
-        Raises:
-            ImageNotFoundException: if the PACS has no such series.
-            PacsError: if it is not here and the PACS does not answer.
-        """
-        info = self._existing(image_id).image.info
-        try:
-            info = self._look_up(image_id) or info
-        except PacsError as error:
-            logger.warning("%s; the copy of the series is used if there is one", error)
-        study, count = info["StudyInstanceUID"], int(info.get("NumberOfSeriesRelatedInstances") or 0)
-        folder = self.cache.dicom(image_id, count, lambda place: self.client.fetch(study, image_id, place))
-        if not folder.is_dir():
-            raise ImageNotFoundException(f"series {image_id} has no instances in the PACS any more")
-        return folder
-
-    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Images come from the PACS alone.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError("image: legal: none; images come from the PACS, send the series there")
-
-    def remove_image(self, image_id: str) -> None:
-        """Series are removed in the PACS alone.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError("image: series are removed in the PACS, not here")
-
-    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
-        """Keep something about a series; it has to be known, and nothing is fetched."""
-        with self._changing:
-            super().update_image_info(image_id, info)
+        super().__init__(client, folder, history, search_filter, cache)
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
         """Return {"image", "label"} of all series with a final label; those that are not here are fetched."""
@@ -153,17 +84,19 @@ class PacsDatastore(SafeDatastore):
             PacsError: if it is not here and the PACS does not answer.
         """
         tag = _tag(label_tag)
-        label = self._datastore.label(label_id, tag)
-        if label is not None and label.info.get(ELSEWHERE):
-            self._take_in(label_id, Found(**label.info[ELSEWHERE]))
+        found = self._found(label_id) if tag == "final" else None
+        if found is not None:
+            self._take_in(label_id, found)
         return super().get_label_uri(label_id, tag)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Keep a label, and store it in the PACS if it is final or that is asked for; what fails now is sent later."""
-        self.get_image_uri(image_id)  # may take long, and nobody should wait for it
-        with self._changing:
-            self._init_from_datastore_file()
-            saved = super().save_label(image_id, label_filename, label_tag, label_info)
+        found = self._found(image_id) if _tag(label_tag) == "final" else None
+        if found is not None:  # a label of others that nobody has fetched yet is older than this one
+            check_label(label_filename, self.get_image_uri(image_id), label_info or {})
+            self.records.note_sent(image_id, "final", "", found.instance, found.made)
+            self._datastore.objects[image_id].labels.pop("final")
+        saved = super().save_label(image_id, label_filename, label_tag, label_info)
         self.send(image_id, _tag(label_tag))
         return saved
 
@@ -210,9 +143,9 @@ class PacsDatastore(SafeDatastore):
         Raises:
             PacsError: if it does not answer; what is known stays.
         """
-        images = self.client.series(self._filter)
+        images = self.client.series(self.search_filter)
         found = self.inbox.latest(images)
-        with self._changing:
+        with self._list_lock:
             self._init_from_datastore_file()
             before = self._datastore.objects
             objects = {uid: entry for uid, entry in before.items() if uid in images or _has_label(entry)}
@@ -241,11 +174,16 @@ class PacsDatastore(SafeDatastore):
         entry.labels["final"] = DataModel(ext=label.ext if label else ".nii.gz", info=info)
         return True
 
+    def _found(self, image: str) -> Found | None:
+        """Return the label by others that is to be fetched when someone needs it."""
+        label = self._datastore.label(image, "final")
+        return Found(**label.info[ELSEWHERE]) if label is not None and ELSEWHERE in label.info else None
+
     def _take_in(self, image: str, found: Found) -> None:
         """Fetch a label that a person stored in the PACS; one that cannot be read is noted and forgotten."""
         with self._taking:
             label = self._datastore.label(image, "final")
-            if label is None or ELSEWHERE not in label.info:
+            if label is None or self._found(image) is None:
                 return  # another request was faster
             path = self.outbox.folder / f"{image}.nii.gz"
             try:
@@ -253,9 +191,8 @@ class PacsDatastore(SafeDatastore):
                 voxels, meaning = read_label(dataset, self.series_folder(image), self._organs())
                 save_label_map(path, voxels)
                 info = {"label_info": meaning, "client_id": found.who or "PACS", "instance": found.instance}
-                with self._changing:
-                    label.info.pop(ELSEWHERE)
-                    super().save_label(image, str(path), "final", info)
+                label.info.pop(ELSEWHERE)
+                super().save_label(image, str(path), "final", info)
             except PacsError as error:
                 if not Path(super().get_label_uri(image, "final")).is_file():
                     raise
@@ -271,22 +208,6 @@ class PacsDatastore(SafeDatastore):
             finally:
                 path.unlink(missing_ok=True)
 
-    def _look_up(self, image_id: str) -> dict[str, Any] | None:
-        """Ask the PACS for one series; returns what is known of it, or None if there is no such series."""
-        if not UID.fullmatch(image_id):
-            return None
-        info = self.client.one_series(image_id, self._filter)
-        if info is None:
-            return None
-        with self._changing:
-            entry = self._datastore.objects.get(image_id)
-            if entry is None:
-                entry = ImageLabelModel(image=DataModel(ext=".nii.gz", info=info))
-                self._datastore.objects = {**self._datastore.objects, image_id: entry}
-                self._update_datastore_file()
-            entry.image.info.update(info)
-        return entry.image.info
-
     def _wanted(self, image: str, tag: str) -> bool:
         """Tell whether a label should be in the PACS: one by a person, or an automatic one that is wanted there."""
         label = self._datastore.label(image, tag)
@@ -297,10 +218,13 @@ class PacsDatastore(SafeDatastore):
     def refresh(self) -> None:
         """Bring the list of labels up to date with the files here, and have the PACS asked for news soon."""
         self.wake.set()
-        with self._changing:
-            self._reconcile_datastore()
+        self._reconcile_datastore()
 
     def _reconcile_datastore(self) -> None:
+        with self._list_lock:
+            self._reconcile_labels()
+
+    def _reconcile_labels(self) -> None:
         self._init_from_datastore_file()
         changed = 0
         for uid, entry in self._datastore.objects.items():

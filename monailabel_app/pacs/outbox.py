@@ -27,6 +27,7 @@ from monailabel_app.pacs.records import Records
 logger = logging.getLogger(__name__)
 
 TYPES = {"final": "SEMIAUTOMATIC", "original": "AUTOMATIC"}  # SEG's algorithm type, by the tag of a label
+RESULT = "params"  # in a label's info: it is a model's result
 PATIENCE = 20  # seconds that a label waits for others before it is put off
 
 
@@ -125,7 +126,8 @@ class Outbox:
         earlier = find_earlier(self._segmentations(study), str(series), spec)
         if tag == "original" and any(is_corrected(item) for item in earlier):
             raise InputError("a corrected segmentation of the series is stored; an automatic one does not supersede it")
-        return write_label(file, info, series, spec, path, TYPES[tag], earlier)
+        kind = TYPES["original"] if RESULT in info else TYPES[tag]  # a result may be kept as final without a person
+        return write_label(file, info, series, spec, path, kind, earlier)
 
     def _segmentations(self, study: str) -> list[Dataset]:
         series = self.client.series({"Modality": "SEG"}, study)

@@ -59,22 +59,27 @@ class Records:
             database.executescript(SCHEMA)
 
     def note_sent(self, image: str, tag: str, digest: str, instance: str, made: str) -> None:
-        """Note that the PACS has a label: the digest of its file here, and which instance it is there."""
+        """Note that the PACS has a label.
+
+        Args:
+            image: UID of the series.
+            tag: of the label.
+            digest: of its file here; "" if it is not known here any more.
+            instance: its UID in the PACS.
+            made: when, as text that sorts by time; the latest ever noted stays, since clocks differ.
+        """
         with self._open() as database:
-            database.execute("insert or replace into sent values (?, ?, ?, ?, ?)", (image, tag, digest, instance, made))
+            database.execute(
+                "insert into sent values (?, ?, ?, ?, ?) on conflict (image, tag) do update set "
+                "digest = excluded.digest, instance = excluded.instance, made = max(made, excluded.made)",
+                (image, tag, digest, instance, made),
+            )
 
     def sent(self, image: str, tag: str) -> tuple[str, str, str] | None:
         """Return digest, instance UID and time of the label of a series that the PACS has of us, or that we took."""
         with self._open() as database:
             query = "select digest, instance, made from sent where image = ? and tag = ?"
             return database.execute(query, (image, tag)).fetchone()
-
-    def all_sent(self) -> dict[tuple[str, str], str]:
-        """Return {(image, tag): digest} of all labels that the PACS has."""
-        with self._open() as database:
-            return {
-                (image, tag): digest for image, tag, digest in database.execute("select image, tag, digest from sent")
-            }
 
     def refuse(self, what: str, why: str) -> None:
         """Note that a label (by digest) cannot be sent, or a segmentation (by UID) not be taken, and why."""
