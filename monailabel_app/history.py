@@ -38,8 +38,12 @@ class History:
         self._lock = threading.Lock()
 
     def keep(self, image: str, file: str | os.PathLike, info: Mapping[str, Any]) -> str:
-        """Store a copy of a label and what it means; returns its digest when both are on the disk."""
+        """Store a copy of a label and what it means; returns its digest when both are on the disk.
+
+        A label that was here before keeps what is known of it, unless it is told anew.
+        """
         digest = file_sha256(file)[:DIGITS]
+        info = {**self.info_of(image, file), **info}
         suffix = "".join(Path(file).suffixes[-2:]) if str(file).endswith(".gz") else Path(file).suffix
         with replace_file(self.folder / image / f"{digest}.json") as path:
             path.write_text(json.dumps(dict(info), ensure_ascii=False, default=str), encoding="utf-8")

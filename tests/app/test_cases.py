@@ -62,6 +62,17 @@ def test_datalist_of_a_store(store, tmp_path):
         np.testing.assert_array_equal(found, volume(100 + number)[1])
     items = json.loads((tmp_path / "run" / "datalist.json").read_text())["training"]
     assert items[0]["label"] == "labels/case_0.nii.gz"
+    assert items[0]["labelled"] == items[1]["labelled"] == ["liver", "spleen"]
+
+
+def test_an_organ_that_is_not_named_was_not_looked_for(store, tmp_path):
+    submit(store, tmp_path, "case_0", volume(100)[1] // 2, label_info=[{"name": "Spleen", "idx": 1}])
+    names = [{"name": "tumour", "idx": 1}, {"name": "cyst", "idx": 2}]
+    submit(store, tmp_path, "case_1", volume(101)[1], label_info=names)
+    report = write_datalist(store, LABELS, settings_of(tmp_path, validation_share=0.0), tmp_path / "run")
+    (item,) = json.loads((tmp_path / "run" / "datalist.json").read_text())["training"]
+    assert (item["case"], item["labelled"]) == ("case_0", ["spleen"])
+    assert "knows none of tumour, cyst" in report["left_out"]["case_1"]
 
 
 def test_nothing_to_learn_from(store, tmp_path):

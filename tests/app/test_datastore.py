@@ -67,6 +67,35 @@ def test_the_meaning_goes_with_the_file_not_with_the_list(make, tmp_path):
     assert make().label_meaning("case_0")["label_info"] == second
 
 
+def test_an_earlier_label_comes_back_with_its_meaning(make, tmp_path):
+    store, names = make(), [{"name": "spleen", "idx": 1}]
+    submit(store, tmp_path, 1, label_info=names)
+    submit(store, tmp_path, 2, label_info=[{"name": "liver", "idx": 2}])
+    (first,) = [f for f in (tmp_path / "data" / "labels" / "case_0").glob("*.gz") if nib.load(f).get_fdata().max() == 1]
+    store.save_label("case_0", str(first), "final", {"client_id": "roe"})
+    meaning = store.label_meaning("case_0")
+    assert (meaning["label_info"], meaning["client_id"]) == (names, "roe")
+
+
+def test_two_processes_change_one_list(make, tmp_path):
+    """A batch and the server: neither undoes what the other has written."""
+    server, batch = make(), make()
+    submit(server, tmp_path, 1)
+    write_nifti(tmp_path / "auto.nii.gz", np.full(SHAPE, 2, np.uint8), AFFINE)
+    batch.save_label("case_1", str(tmp_path / "auto.nii.gz"), "original", {"model": "tiny"})
+    write_nifti(tmp_path / "new.nii.gz", volume(1)[0], AFFINE)
+    server.add_image("", str(tmp_path / "new.nii.gz"), {})
+    tags = {image: sorted(entry.labels) for image, entry in make()._datastore.objects.items()}
+    assert tags == {"case_0": ["final"], "case_1": ["original"], "new": []}
+
+
+def test_files_that_are_no_images_of_patients(make, tmp_path):
+    for name in ("case_0_seg.nii.gz", ".hidden.nii.gz", "notes.txt"):
+        (tmp_path / "studies" / name).touch()
+    (tmp_path / "studies" / "Müller, Ä. (2).nii").touch()
+    assert sorted(make().list_images()) == ["Müller, Ä. (2)", "case_0", "case_1"]
+
+
 def test_a_broken_list_is_made_anew(make, tmp_path):
     submit(make(), tmp_path, 1, label_info=[{"name": "liver", "idx": 1}])
     (tmp_path / "studies" / "datastore_v2.json").write_text('{"name": "x", "obj')

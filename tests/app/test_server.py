@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import os
 import pickle
 import re
+import shutil
+import subprocess
+import sys
 import time
 
 import nibabel as nib
 import numpy as np
 import pytest
 import requests
-from helpers_bundle import AFFINE, LABELS, SHAPE, volume, write_model
+from helpers_bundle import AFFINE, LABELS, ROOT, SHAPE, volume, write_model
 from helpers_imaging import write_nifti
 from helpers_server import serve, write_studies
 
@@ -303,6 +307,26 @@ def test_token(tmp_path, models):
         assert send(server, "PUT", "/datastore/image?image=x", files=too_large, headers=bearer)[0] == 413
         log = (server.data_dir / "logs" / "server.log").read_text()
         assert TOKEN not in log
+
+
+def test_one_server_for_one_data_directory(server, models):
+    command = [sys.executable, "-m", "monailabel_app", "--studies", str(server.studies), "--models", str(models)]
+    command += ["--data-dir", str(server.data_dir), "--port", "1"]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
+    assert second.returncode == 2
+    assert "is used by a server that runs already" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_monailabels_own_command_needs_the_guard(server):
+    """Also: the app is found from a checkout, with nothing installed."""
+    command = [shutil.which("monailabel"), "start_server", "--app", "monailabel_app", "--studies", str(server.studies)]
+    command += ["--host", "127.0.0.1", "--port", "1"]
+    plain = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    started = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, env=plain, check=False)
+    assert started.returncode != 0
+    assert "this app runs behind its guard only" in started.stdout + started.stderr
+    shutil.rmtree(ROOT / "monailabel_app" / "logs", ignore_errors=True)
 
 
 def test_without_a_model_the_server_says_what_to_do(tmp_path):
