@@ -162,8 +162,11 @@ class FineTuneTask(TrainTask):
         return {"dice": dice, "not_worse": dice["new"] >= dice["served"] if scored else None}
 
     def _clean_up(self) -> None:
-        for run in sorted(self.folder.glob("run-*"))[:-RUNS_KEPT]:
+        runs = sorted(self.folder.glob("run-*"))
+        for run in runs[:-RUNS_KEPT]:
             shutil.rmtree(run, ignore_errors=True)
+        for run in runs[-RUNS_KEPT:]:  # several times the model's size, and of use only to go on with the training
+            shutil.rmtree(run / "log" / "checkpoints", ignore_errors=True)
 
 
 def check_options(request: Mapping[str, Any]) -> dict[str, Any]:
