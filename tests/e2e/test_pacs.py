@@ -12,7 +12,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import psutil
 import pydicom
 import pytest
 import requests
@@ -317,15 +316,12 @@ def test_label_waits_for_a_pacs_that_is_down(tmp_path, seeing_models):
     pacs = functools.partial(orthanc, tmp_path / "orthanc", port, "not to be told")
     files, labels, affine = write_stack(tmp_path / "dicom", "axial ascending")
     path = write_nifti(tmp_path / "label.nii.gz", labels, affine)
-    with contextlib.ExitStack() as up:
-        connection = up.enter_context(pacs())
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as archive:
+        connection = archive.enter_context(pacs())
         uid = send(PacsClient(connection), files)
-        server = up.enter_context(serve(connection.url, seeing_models, **place))
+        server = stack.enter_context(serve(connection.url, seeing_models, **place))
         assert server.get(f"/datastore/image?image={uid}").status_code == 200
-        children = psutil.Process().children()
-        orthanc_process = next(process for process in children if "Orthanc" in process.name())
-        orthanc_process.terminate()
-        orthanc_process.wait(30)
+        archive.close()
         client = MONAILabelClient(server.url, tmpdir=str(tmp_path), client_id="Roe^Jane")
         answer = client.save_label(uid, str(path), params={"model": "seeing"})
         assert answer["pacs"] == "waits"
