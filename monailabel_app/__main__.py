@@ -16,6 +16,7 @@ from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder
 
 from monailabel_app.monitoring import configure_logging
+from monailabel_app.ohif.package import COMMAND, VERSION, default_folder, find_site
 from monailabel_app.pacs import options as pacs_options
 from monailabel_app.pacs.connection import PacsConnection, is_url
 from monailabel_app.pacs.orthanc import orthanc
@@ -52,6 +53,9 @@ def _serve(options: argparse.Namespace) -> None:
         f"serving {options.studies} on {scheme}://{shown}:{options.port}/ (OHIF at /ohif/); stop with Ctrl+C",
         flush=True,
     )
+    folders = [Path(json.loads(os.environ["MONAI_LABEL_APP_CONF"])["data_dir"]) / "ohif", default_folder()]
+    if is_url(options.studies) and find_site(folders) is None:
+        print(f"OHIF {VERSION}, which corrects and stores labels, is not here; get it by: {COMMAND}", flush=True)
     uvicorn.run(
         "monailabel_app.server:app",
         host=options.host,

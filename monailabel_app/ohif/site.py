@@ -15,11 +15,10 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from monailabel_app.ohif.package import COMMAND, VERSION, default_folder, find_site
+from monailabel_app.ohif.package import default_folder, find_site
 
 OVERLAY = Path(__file__).resolve().parent / "web"
 OLD = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"  # of MONAI Label; it shows results and no more
-NO_SITE = f"OHIF {VERSION} is not here, so /ohif/ is MONAI Label's old one, which cannot correct or store: {COMMAND}"
 HASHED = re.compile(r"(.*\.bundle\.)?[0-9a-f]{16}\.\w+")  # another content has another name
 FOREVER, CHECK = "public, max-age=31536000, immutable", "no-cache"
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>No viewer here</title>
