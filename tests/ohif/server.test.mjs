@@ -22,7 +22,7 @@ test('requests stay on the origin, name the image and carry JSON', async () => {
   await server.segment('1.2', 'my model', [{ uid: '9', frame: 1 }]);
   assert.equal(asked[1].path, '/viewer/images/1.2/segment?model=my+model');
   assert.deepEqual(JSON.parse(asked[1].body), { slices: [{ uid: '9', frame: 1 }] });
-  await server.next('uncertainty', 'Roe');
+  assert.equal(await server.nextStudy('uncertainty', 'Roe'), null);
   assert.equal(asked[2].path, '/activelearning/uncertainty');
 });
 

@@ -2,6 +2,7 @@
  * One series and its label, and what is told about it.
  * @module
  */
+import { encodeRuns, sliceRange, survey } from './runs.js';
 import { ServerError } from './server.js';
 
 /** @param {string} image @returns {import('./types').Case} */
@@ -42,3 +43,65 @@ export function failure(busy, error) {
   return { kind: 'error', text, actions: storing ? [...actions, ...(status === 401 ? ['again'] : []), 'save'] : actions };
 }
 
+
+/**
+ * Read what is shown: labels, volumes, and whether it is stored.
+ * @param {import('./types').Case} opened
+ * @param {import('./types').LabelViewer} viewer
+ * @returns {import('./types').Label | null} what was shown last, if nothing is shown now
+ */
+export function lookAt(opened, viewer) {
+  const slices = viewer.read(opened.image);
+  if (!slices) {
+    return opened.label;
+  }
+  const segments = viewer.segments(opened.image);
+  const { counts, hash } = survey(slices.map(({ pixels }) => pixels));
+  opened.counts = counts;
+  opened.hash = `${hash} ${segments.map(({ id, name }) => (counts[id] ? `${id} ${name}` : '')).join()}`;
+  opened.dirty = opened.hash !== opened.stored;
+  const runs = slices.map(({ name, pixels }) => ({ ...name, runs: encodeRuns(pixels) }));
+  opened.label = { ...opened.label, segments, slices: runs };
+  return opened.label;
+}
+
+/**
+ * What is sent to be stored.
+ * @param {import('./types').Case} opened looked at just now
+ * @param {string} who
+ * @returns {import('./types').Submission}
+ */
+export function submissionOf({ label, origin, base }, who) {
+  return {
+    client_id: who,
+    model: origin?.model ?? null,
+    model_version: origin?.model_version ?? null,
+    base,
+    segments: label.segments.map(({ id, name }) => ({ id, name })),
+    slices: label.slices,
+  };
+}
+
+/**
+ * The slices that a person means: all, the one that is looked at, or a range in the order of the viewer.
+ * @param {import('./types').LabelViewer} viewer
+ * @param {string} image
+ * @param {string} what "all", "slice" or "range"
+ * @param {number} [first] of a range, from 1
+ * @param {number} [last]
+ * @returns {import('./types').SliceName[] | null} null for all
+ * @throws {RangeError} if there are none
+ */
+export function scopeOf(viewer, image, what, first, last) {
+  if (what === 'all') {
+    return null;
+  }
+  if (what === 'range') {
+    return sliceRange(viewer.slices(image), first, last);
+  }
+  const slice = viewer.currentSlice(image);
+  if (!slice) {
+    throw new RangeError('this slice: look at the series in the plane that it was acquired in');
+  }
+  return [slice];
+}

@@ -45,7 +45,7 @@ export default {
   /** @param {any} ohif */
   onModeEnter(ohif) {
     const { viewer, session } = assemble(ohif);
-    session.enter();
+    session.leave();
     session.refresh();
     viewer.watch({
       opened: (image) => session.open(image),

@@ -196,7 +196,7 @@ export class Panel {
 
   next() {
     return this.ask(async () => {
-      const found = await this.session.next(this.parts.strategy.value);
+      const found = await this.session.server.nextStudy(this.parts.strategy.value, this.session.name);
       if (!found) {
         throw new Error('No study is left for you.');
       }

@@ -65,12 +65,14 @@ export class Server {
   }
 
   /**
+   * The next image to work on, which is then that person's for a while.
    * @param {string} strategy
    * @param {string} who
-   * @returns {Promise<{id?: string}>} empty if nothing is left
+   * @returns {Promise<{image: string, study: string | null} | null>} null if none is left
    */
-  next(strategy, who) {
-    return this.ask('POST', `/activelearning/${encodeURIComponent(strategy)}`, { client_id: who });
+  async nextStudy(strategy, who) {
+    const { id } = await this.ask('POST', `/activelearning/${encodeURIComponent(strategy)}`, { client_id: who });
+    return id ? { image: id, study: (await this.image(id)).study } : null;
   }
 
   /**

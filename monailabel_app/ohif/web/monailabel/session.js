@@ -3,8 +3,7 @@
  * nothing of how either is made or of how the panel looks.
  * @module
  */
-import { failure, filled, newCase, originOf, storedText } from './cases.js';
-import { encodeRuns, sliceRange, survey } from './runs.js';
+import { failure, filled, lookAt, newCase, originOf, scopeOf, storedText, submissionOf } from './cases.js';
 
 const NAME = 'monailabel.name';
 const SETTLE = 250; // ms without a change until volumes are counted and the draft is kept
@@ -125,22 +124,6 @@ export class Session {
     });
   }
 
-  /** The slices that a person means: all, the one that is looked at, or a range in the order of the viewer. */
-  scope(what, first, last) {
-    const { image } = this.current;
-    if (what === 'all') {
-      return null;
-    }
-    if (what === 'range') {
-      return sliceRange(this.viewer.slices(image), first, last);
-    }
-    const slice = this.viewer.currentSlice(image);
-    if (!slice) {
-      throw new RangeError('this slice: look at the series in the plane that it was acquired in');
-    }
-    return [slice];
-  }
-
   /**
    * Send what is shown to the server.
    * @param {{replace?: boolean}} [options] replace what somebody else has stored in the meantime
@@ -148,9 +131,9 @@ export class Session {
   async store({ replace = false } = {}) {
     const opened = this.current;
     await this.attempt(opened, 'Storing…', async () => {
-      const label = this.look(opened);
+      this.look(opened);
       const hash = opened.hash;
-      const submission = this.submission(opened, label);
+      const submission = submissionOf(opened, this.name);
       if (replace) {
         delete submission.base;
       }
@@ -161,22 +144,6 @@ export class Session {
       opened.message = { kind: 'done', text: storedText(origin) };
     });
     await this.refresh();
-  }
-
-  /**
-   * @param {Case} opened
-   * @param {import('./types').Label} label
-   * @returns {import('./types').Submission}
-   */
-  submission(opened, label) {
-    return {
-      client_id: this.name,
-      model: opened.origin?.model ?? null,
-      model_version: opened.origin?.model_version ?? null,
-      base: opened.base,
-      segments: label.segments.map(({ id, name }) => ({ id, name })),
-      slices: label.slices,
-    };
   }
 
   /** Take the changes of another time, or of a file. */
@@ -258,26 +225,6 @@ export class Session {
   }
 
   /**
-   * Read what is shown: labels, volumes, and whether it is stored.
-   * @param {Case} opened
-   * @returns {import('./types').Label | null}
-   */
-  look(opened) {
-    const slices = this.viewer.read(opened.image);
-    if (!slices) {
-      return opened.label;
-    }
-    const segments = this.viewer.segments(opened.image);
-    const { counts, hash } = survey(slices.map(({ pixels }) => pixels));
-    opened.counts = counts;
-    opened.hash = `${hash} ${segments.map(({ id, name }) => (counts[id] ? `${id} ${name}` : '')).join()}`;
-    opened.dirty = opened.hash !== opened.stored;
-    const runs = slices.map(({ name, pixels }) => ({ ...name, runs: encodeRuns(pixels) }));
-    opened.label = { ...opened.label, segments, slices: runs };
-    return opened.label;
-  }
-
-  /**
    * @param {Case} opened
    * @param {import('./types').Label} label
    * @param {boolean} known whether the server has it
@@ -299,13 +246,14 @@ export class Session {
     }
   }
 
-  /** Ask for the next image; returns its study and series, null if none is left. @param {string} strategy */
-  async next(strategy) {
-    const { id } = await this.server.next(strategy, this.name);
-    if (!id) {
-      return null;
-    }
-    return { image: id, study: (await this.server.image(id)).study };
+  /** Read what is shown. @param {Case} opened */
+  look(opened) {
+    return lookAt(opened, this.viewer);
+  }
+
+  /** The slices that a person means. @param {string} what "all", "slice", "range" */
+  scope(what, first, last) {
+    return scopeOf(this.viewer, this.current.image, what, first, last);
   }
 
   /**
@@ -329,11 +277,6 @@ export class Session {
       opened.busy = '';
       this.changed();
     }
-  }
-
-  /** A mode of the viewer begins. */
-  enter() {
-    this.leave();
   }
 
   /** A mode ends, and the viewer forgets all labels; what is not stored stays as drafts. */

@@ -84,10 +84,10 @@ export class OhifViewer {
     const { segmentationService } = this.services;
     const segmentationId = idOf(image);
     if (this.segmentation(image)) {
-      this.exchangeSegments(image, label.segments);
+      const payload = { segments: segmentsOf(label.segments) };
+      this.globals.cornerstoneTools.segmentation.updateSegmentations([{ segmentationId, payload }]);
     } else {
-      const segments = segmentsOf(label.segments);
-      const options = { segmentationId, label: 'MONAI Label', segments };
+      const options = { segmentationId, label: 'MONAI Label', segments: segmentsOf(label.segments) };
       await segmentationService.createLabelmapForDisplaySet(this.displaySetOf(image), options);
     }
     this.colours.set(image, label.segments);
@@ -205,13 +205,6 @@ export class OhifViewer {
   /** @param {string} image */
   segmentation(image) {
     return this.services.segmentationService.getSegmentation(idOf(image));
-  }
-
-  /** @param {string} image @param {import('./types').Segment[]} wanted */
-  exchangeSegments(image, wanted) {
-    const segments = segmentsOf(wanted);
-    const payload = { segments };
-    this.globals.cornerstoneTools.segmentation.updateSegmentations([{ segmentationId: idOf(image), payload }]);
   }
 
   /** @param {string} image @param {string} name @param {[number, number, number]} [color] */

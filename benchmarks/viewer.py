@@ -1,0 +1,91 @@
+"""How fast the viewer is: seconds from a click to the organs, and the time of a frame while painting.
+
+    python benchmarks/viewer.py --model models/<name> [--size 320 320 72]
+
+Needs Orthanc, Chromium and the fetched site, as the end-to-end tests do. Chromium draws in software here
+(SwiftShader), so a graphics card is faster. Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "bundle"), str(ROOT / "tests")]
+
+from helpers_browser import browser  # noqa: E402
+from helpers_dicom import COMPLETE, write_series  # noqa: E402
+from helpers_ohif import Reader  # noqa: E402
+from helpers_pacs import send  # noqa: E402
+from helpers_server import serve  # noqa: E402
+from swin_umamba.data.phantom import make_phantom  # noqa: E402
+
+from monailabel_app.pacs.client import PacsClient  # noqa: E402
+from monailabel_app.pacs.orthanc import orthanc  # noqa: E402
+
+RECORD = """() => {
+  window.frames_ = [];
+  let last = performance.now();
+  const next = (now) => {
+    window.frames_.push(now - last);
+    last = now;
+    window.recording = requestAnimationFrame(next);
+  };
+  window.recording = requestAnimationFrame(next);
+}"""
+STOP = "() => { cancelAnimationFrame(window.recording); return window.frames_.slice(1); }"
+
+
+def measure(reader: Reader, study: str, image: str) -> dict[str, float]:
+    """Segment twice, the second time with everything loaded, and paint."""
+    reader.open(study)
+    found: dict[str, float] = {}
+    for key in ("first_click_to_overlay_s", "second_click_to_overlay_s"):
+        start = time.perf_counter()
+        reader.segment()
+        found[key] = round(time.perf_counter() - start, 2)
+    seconds = reader.page.evaluate(
+        "async (image) => (await (await fetch(`/viewer/images/${image}/segment`, {method: 'POST', headers: "
+        "{'content-type': 'application/json'}, body: '{}'})).json()).latencies",
+        image,
+    )
+    found["of_it_network_s"] = round(seconds["network"], 2)
+    reader.stroke("Brush", (0.4, 0.4), (0.5, 0.5), radius=10)  # the first one sets up undo
+    frames: list[float] = []
+    for number in range(5):
+        reader.page.evaluate(RECORD)
+        reader.stroke("Brush", (0.3 + 0.05 * number, 0.3), (0.5, 0.6), radius=10)
+        frames += reader.page.evaluate(STOP)
+    found["frame_ms_median"], found["frame_ms_95"] = (round(float(np.percentile(frames, q)), 1) for q in (50, 95))
+    start = time.perf_counter()
+    reader.store()
+    found["store_s"] = round(time.perf_counter() - start, 2)
+    return found
+
+
+def main() -> None:
+    """Set up a hospital of one patient and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ROOT / "bundle" / "models", help="folder of a trained model")
+    parser.add_argument("--size", type=int, nargs=3, default=(320, 320, 72), help="columns, rows, slices")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, orthanc(Path(folder) / "orthanc") as connection:
+        voxels, _, affine = make_phantom(1, grid=tuple(options.size), orientation="LPS")
+        files = write_series(Path(folder) / "dicom", voxels, affine, **COMPLETE)
+        client = PacsClient(connection)
+        image = send(client, files)
+        study = client.series({"Modality": "MR"})[image]["StudyInstanceUID"]
+        more = {"data_dir": Path(folder) / "data", **connection.as_environment()}
+        with serve(connection.url, options.model, **more) as server, browser(server.url) as page:
+            print(json.dumps({"size": list(options.size), **measure(Reader(page, server), study, image)}))
+
+
+if __name__ == "__main__":
+    main()
