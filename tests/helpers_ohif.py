@@ -112,11 +112,11 @@ class Reader:
         self.page.wait_for_selector("[data-cy=ml-badge]:not(:has-text('Open a study'))")
         self.page.wait_for_selector("[data-cy=ml-busy]", state="detached")
 
-    def segment(self, scope: str = "all") -> None:
+    def segment(self, scope: str = "all", wait: int = WAIT) -> None:
         """Have the whole series, or the slice that is looked at, segmented."""
         self.page.select_option("[data-cy=ml-scope]", scope)
         self.page.click("[data-cy=ml-segment]")
-        expect(self.part("done")).to_contain_text("Segmented.", timeout=WAIT)
+        expect(self.part("done")).to_contain_text("Segmented.", timeout=wait)
 
     def stroke(
         self, tool: str, start: tuple[float, float], end: tuple[float, float], radius: int = 4, viewport: int = 0

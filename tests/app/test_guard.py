@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from swin_umamba.errors import InputError
 
-from monailabel_app.security import Guard, Rules, is_loopback, token_of
+from monailabel_app.security import Guard, Rules, is_loopback, page_after_login, token_of
 
 TOKEN = "0123456789abcdef"
 
@@ -115,3 +115,45 @@ def test_another_machine_needs_the_token():
     assert ask(rules, client="10.0.0.1", **bearer) == 200
     assert ask(rules, client="10.0.0.1", origin="https://viewer.example", **bearer) == 200
     assert ask(rules, client="10.0.0.1", origin="https://server.example.evil", **bearer) == 403
+
+
+@pytest.mark.parametrize(
+    ("wanted", "page"),
+    [
+        ("/ohif/segmentation?StudyInstanceUIDs=1.2", "/ohif/segmentation?StudyInstanceUIDs=1.2"),
+        ("", "/ohif/"),
+        ("https://evil.example/ohif/", "/ohif/"),
+        ("//evil.example/", "/ohif/"),
+        ("/ohif/\\evil", "/ohif/"),
+        ("/ohif/\r\nSet-Cookie: a=b", "/ohif/"),
+        ("/model/x", "/ohif/"),
+    ],
+)
+def test_log_in_leads_to_pages_of_this_server_alone(wanted, page):
+    assert page_after_login(wanted) == page
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "accept", "status"),
+    [
+        ("GET", "/ohif/segmentation", "text/html,*/*", 303),
+        ("GET", "/", "text/html", 303),
+        ("GET", "/ohif/app.js", "*/*", 401),
+        ("GET", "/viewer/", "text/html", 401),
+        ("POST", "/ohif/", "text/html", 401),
+    ],
+)
+def test_only_a_persons_page_leads_to_the_log_in(method, path, accept, status):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"a=1&b=2", "client": ("10.0.0.9", 1)}
+    scope["headers"] = [(b"accept", accept.encode()), (b"host", b"here")]
+    asyncio.run(Guard(None, Rules(token=TOKEN))(scope, None, send))
+    assert sent[0]["status"] == status
+    if status == 303:
+        place = dict(sent[0]["headers"])[b"location"].decode()
+        assert place.startswith("/login?next=%2F")
+        assert place.endswith("%3Fa%3D1%26b%3D2")
