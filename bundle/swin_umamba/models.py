@@ -27,6 +27,7 @@ from swin_umamba.weights import load_checkpoint
 
 WEIGHTS_FILE = "model.pt"
 SPEC_FILE = "model.yaml"
+STORED = {"float32": torch.float32, "float16": torch.float16}
 SCHEMA = json.loads(Path(__file__).with_name("model_schema.json").read_text(encoding="utf-8"))
 
 
@@ -177,9 +178,9 @@ def build_described_network(spec: ModelSpec, **overrides: Any) -> nn.Module:
     return build_network(spec.network["name"], **arguments)
 
 
-def save_model(folder: str | os.PathLike, network: nn.Module, spec: ModelSpec) -> ModelSpec:
+def save_model(folder: str | os.PathLike, network: nn.Module, spec: ModelSpec, dtype: str = "float32") -> ModelSpec:
     """Write a network as a model; see `write_model`."""
-    return write_model(folder, weights_of(network), spec)
+    return write_model(folder, weights_of(network), spec, dtype)
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
@@ -187,19 +188,28 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
 
-def write_model(folder: str | os.PathLike, weights: Mapping[str, Tensor], spec: ModelSpec) -> ModelSpec:
+def write_model(
+    folder: str | os.PathLike, weights: Mapping[str, Tensor], spec: ModelSpec, dtype: str = "float32"
+) -> ModelSpec:
     """Write a model's two files, each atomically, weights first.
 
     Args:
         folder: made when it is missing.
         weights: state dict on the CPU.
         spec: the description; its `sha256` and `code_version` are set here.
+        dtype: of the floating-point weights in the file, "float32" or "float16"; `load_model` makes them float32.
 
     Returns:
         The description as written.
+
+    Raises:
+        InputError: for another dtype.
     """
+    if dtype not in STORED:
+        raise InputError(f"dtype {dtype!r} of the stored weights: legal: {', '.join(STORED)}")
+    stored = {key: value.to(STORED[dtype]) if value.is_floating_point() else value for key, value in weights.items()}
     with replace_file(Path(folder) / WEIGHTS_FILE) as temporary:
-        save_tensors(temporary, dict(weights))
+        save_tensors(temporary, stored)
         sha256 = file_sha256(temporary)
     spec = dataclasses.replace(spec, sha256=sha256, code_version=__version__)
     write_spec(folder, spec)
