@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +26,11 @@ from swin_umamba.files import replace_file, save_tensors
 from swin_umamba.networks import build_network
 from swin_umamba.weights import load_checkpoint
 
+logger = logging.getLogger(__name__)
+
 WEIGHTS_FILE = "model.pt"
 SPEC_FILE = "model.yaml"
+SHIPPED = "chaos_mri"  # in the folder models of a checkout
 STORED = {"float32": torch.float32, "float16": torch.float16}
 SCHEMA = json.loads(Path(__file__).with_name("model_schema.json").read_text(encoding="utf-8"))
 
@@ -135,6 +139,23 @@ def read_spec(folder: str | os.PathLike) -> ModelSpec:
         raise InputError(f"{path} is not plain YAML data: {error}") from error
     check_spec(plain, str(path))
     return ModelSpec(**plain)
+
+
+def default_model(bundle_root: str | os.PathLike) -> str:
+    """Return the folder of the model that is taken when none is named.
+
+    Args:
+        bundle_root: folder of the bundle.
+
+    Returns:
+        `<bundle_root>/models` where a training has left a model there, or else the model that comes with the checkout,
+        if there is one.
+    """
+    own, shipped = Path(bundle_root) / "models", Path(bundle_root).resolve().parent / "models" / SHIPPED
+    if not (own / SPEC_FILE).is_file() and (shipped / SPEC_FILE).is_file():
+        logger.info("no --model, and none was trained here: taking %s", shipped)
+        return str(shipped)
+    return str(own)
 
 
 def load_model(folder: str | os.PathLike, device: str | torch.device = "cpu", scan_backend: str = "auto") -> Model:
