@@ -93,8 +93,8 @@ class SegmentationTask(InferTask):
         """Segment.
 
         Returns:
-            Path of a temporary file with the label map, and plain data: "label_names", "volumes" in mL, "warnings",
-            "model", "model_version", "licence", "latencies" in seconds.
+            Path of a temporary file with the label map, and plain data: "label_names", "volumes" in mL, "confidence",
+            from 0 to 1, "warnings", "model", "model_version", "licence", "latencies" in seconds.
 
         Raises:
             InputError: for an image or an option that cannot be used.
@@ -108,6 +108,7 @@ class SegmentationTask(InferTask):
             parser = self.pipeline(version, options)
             times.lap("model")
             labels = self._segment(parser, options, times)
+            confidence = parser.get_parsed_content("confidence").result()
             warn_of_anatomy(labels, version.spec.labels)
         times.lap("post")
         file = write_result(labels, self.folder, extension, dtype, compress)
@@ -115,6 +116,7 @@ class SegmentationTask(InferTask):
         return file, {
             "label_names": dict(version.spec.labels),
             "volumes": organ_volumes(labels, version.spec.labels),
+            "confidence": confidence,
             "warnings": messages,
             "model": self.name,
             "model_version": version.spec.version,

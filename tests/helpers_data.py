@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 from helpers_imaging import write_nifti
 
 AFFINE = np.diag([-1.5, -1.5, 5.0, 1.0])
+REAL = Path(os.environ.get("SWIN_UMAMBA_DATA") or Path(__file__).parents[2] / "shared" / "data")
 ORGANS = {"liver": 1, "right kidney": 2, "left kidney": 3, "spleen": 4}
 
 
@@ -27,3 +30,11 @@ def write_json(path: Path, plain: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(plain), encoding="utf-8")
     return path
+
+
+def real_data(name: str) -> Path:
+    """Return a folder of real MRI; skip the test where there is none."""
+    folder = REAL / name
+    if not folder.is_dir():
+        pytest.skip(f"no real MRI at {folder}; SWIN_UMAMBA_DATA names the folder")
+    return folder

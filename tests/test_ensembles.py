@@ -74,7 +74,10 @@ def test_description_names_all_members(tmp_path):
     other = write_model(tmp_path / "other", name="second")
     assert load_models(f"{folders[0]},{other}").spec.name == "tiny-second"
     one = load_models(folders[0])
-    assert (type(one), about_model(one)) == (Model, {"model": "tiny", "model_version": "0.0.0"})
+    assert (type(one), about_model(one)) == (
+        Model,
+        {"model": "tiny", "model_version": "0.0.0", "licence": "L0"},
+    )
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_metrics_are_as_documented(tmp_path, model, datalist, capsys):
     means = [scores["nsd"]["mean"] for scores in report["organs"].values()]
     assert report["mean"]["nsd"] == pytest.approx(np.mean(means))
     assert report["failed"] == []
-    assert report["model"] == {"name": "tiny", "version": "0.1.0"}
+    assert report["model"] == {"name": "tiny", "version": "0.1.0", "licence": "unknown"}
     assert report["data"] == {"datalist": str(datalist), "section": "test"}
     assert "mean of organs" in capsys.readouterr().out
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -125,7 +125,7 @@ BAD_SETTINGS = [
     ({"rules": "papers"}, "papers"),
     ({"tolerances": {"lever": 1}}, "lever"),
     ({"tolerances": {"liver": -1}}, "-1"),
-    ({"scan_backend": "fast"}, "scan_backend must be one of auto, cpu, triton, mamba_ssm, reference, not 'fast'"),
+    ({"scan_backend": "fast"}, "scan_backend must be one of auto, cpu, cuda, triton, mamba_ssm, reference, not 'fast'"),
     ({"device": "cuda:99"}, "device 'cuda:99' is not in this machine; legal here: auto, cpu"),
     ({"displayable_configs#overlap": 1.5}, "overlap 1.5: legal: 0 to below 1"),
 ]

@@ -119,9 +119,10 @@ def run_report(folder: Path, records: list[dict]) -> tuple[dict, list[list[str]]
 
 def test_report_and_table_hold_every_case(tmp_path: Path) -> None:
     failed = {"case": "b", "status": "failed", "reason": "broken"}
-    report, table = run_report(tmp_path, [record_of("a, b"), failed])
+    sure = {"case": 0.9, "organs": {"liver": 0.9}}
+    report, table = run_report(tmp_path, [record_of("a, b", confidence=sure), failed])
     assert [case["case"] for case in report["cases"]] == ["a, b", "b"]
-    assert table == [["case", "organ", "volume_ml", "voxels"], ["a, b", "liver", "1.500", "3"]]
+    assert table == [["case", "organ", "volume_ml", "voxels", "confidence"], ["a, b", "liver", "1.500", "3", "0.900"]]
 
 
 def test_earlier_cases_stay_while_their_label_maps_are_there(tmp_path: Path) -> None:

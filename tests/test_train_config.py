@@ -185,7 +185,7 @@ BAD_SETTINGS = [
     ({"network_name": "swin_umambo"}, "unknown network 'swin_umambo' (did you mean swin_umamba?)"),
     ({"network_arguments": {"in_chanels": 1}}, "swin_umamba_d_tiny has no argument 'in_chanels'; it takes in_channels"),
     ({"network_arguments": {"in_channels": 3}}, "the network takes images of shape (batch, 3, H, W), not (2, 1, 32"),
-    ({"scan_backend": "fast"}, "scan_backend must be one of auto, cpu, triton, mamba_ssm, reference, not 'fast'"),
+    ({"scan_backend": "fast"}, "scan_backend must be one of auto, cpu, cuda, triton, mamba_ssm, reference, not 'fast'"),
     ({"device_name": "cuda:99"}, "device 'cuda:99' is not in this machine; legal here: auto, cpu"),
     ({"precision": "half"}, "precision 'half' is unknown; legal: auto, bfloat16, float16, float32"),
     ({"labels": {"liver": 1, "spleen": 3}}, "labels: ids must be 1 to 2 without gaps, not [1, 3]"),

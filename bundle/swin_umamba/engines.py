@@ -15,6 +15,7 @@ from monai.engines import SupervisedEvaluator
 from monai.utils import ensure_tuple
 
 from swin_umamba.case_warnings import collect_case_warnings
+from swin_umamba.confidence import OrganConfidence
 from swin_umamba.devices import choose_device
 from swin_umamba.distributed import gather_cases, is_rank_zero
 from swin_umamba.errors import InputError, input_error_of
@@ -67,6 +68,7 @@ class CaseEvaluator(SupervisedEvaluator):
         val_data_loader: over a `CaseDataset`, with batches of one.
         network: segments slices.
         writer: called with the case's name, image and label map; what it returns goes into the record.
+        confidence: of the inferer; its result for each case goes into the record.
         about: plain data that every record gets, such as the model's name and version.
         kwargs: further arguments of `SupervisedEvaluator`.
     """
@@ -78,12 +80,13 @@ class CaseEvaluator(SupervisedEvaluator):
         network: torch.nn.Module,
         *,
         writer: Callable[[str, MetaTensor, MetaTensor], Mapping[str, Any]] | None = None,
+        confidence: OrganConfidence | None = None,
         about: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("prepare_batch", keep_on_host)
         super().__init__(choose_device(device), val_data_loader, network, **kwargs)
-        self.writer = writer
+        self.writer, self.confidence = writer, confidence
         self.about = dict(about or {})
         self.records: list[dict[str, Any]] = []
 
@@ -142,6 +145,8 @@ class CaseEvaluator(SupervisedEvaluator):
         try:
             with collect_case_warnings(record["warnings"]):
                 super()._iteration(engine, batchdata)
+                if self.confidence is not None:
+                    record["confidence"] = self.confidence.result()
                 if self.writer is not None:
                     item, output = engine.state.batch[0], engine.state.output[0]
                     record.update(self.writer(record["case"], item["image"], output["pred"]))

@@ -96,8 +96,8 @@ def load_models(
 
 
 def about_model(model: Model, keys: tuple[str, str] = ("model", "model_version")) -> dict[str, Any]:
-    """Return what a report says of a model: its name and version, under `keys`, and of an ensemble "members"."""
-    about: dict[str, Any] = {keys[0]: model.spec.name, keys[1]: model.spec.version}
+    """Return what a report says of a model: name and version, under `keys`, licence, of an ensemble "members"."""
+    about: dict[str, Any] = {keys[0]: model.spec.name, keys[1]: model.spec.version, "licence": model.spec.licence}
     members = getattr(model, "members", ())
     if members:
         about["members"] = [

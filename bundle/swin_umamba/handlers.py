@@ -79,11 +79,25 @@ class EncoderFreezing:
 
 
 class StopOnBadLoss:
-    """End a training whose loss is no longer a finite number; the last checkpoint stays as it is."""
+    """End a training whose loss is no longer a finite number; the last checkpoint stays as it is.
+
+    Args:
+        interval: iterations between two looks; each waits for the GPU. The first iteration is always looked at.
+    """
+
+    def __init__(self, interval: int = 1) -> None:
+        if interval < 1:
+            raise InputError(f"interval of StopOnBadLoss: {interval}; legal: 1 or more")
+        self.interval = interval
 
     def attach(self, engine: Engine) -> None:
-        """Look at the loss after each iteration."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        """Look at the loss after the iterations that count, and at the end of each epoch before anything is saved."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._look)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def _look(self, engine: Engine) -> None:
+        if (engine.state.iteration - 1) % self.interval == 0:
+            self(engine)
 
     def __call__(self, engine: Engine) -> None:
         """Raise `InputError` when the loss is NaN or infinite."""
@@ -126,7 +140,7 @@ class EpochLog:
     """
 
     def __init__(self) -> None:
-        self._losses: list[float] = []
+        self._losses: list[Any] = []
         self._slices = 0
         self._start = self._asked = self._waited = 0.0
 
@@ -148,14 +162,15 @@ class EpochLog:
         self._waited += time.perf_counter() - self._asked
 
     def _add(self, engine: Engine) -> None:
-        self._losses.append(float(loss_of(engine.state.output)))
+        self._losses.append(loss_of(engine.state.output))  # a tensor stays one: reading it would wait for the GPU
         batch: Any = engine.state.batch  # decollated into a list of samples, or a dictionary of batches
         self._slices += len(batch if isinstance(batch, list) else batch["image"])
 
     def _log(self, engine: Any) -> None:
+        loss = float(sum(self._losses) / len(self._losses))
         seconds = time.perf_counter() - self._start
         stats = {
-            "loss": mean_over_ranks(sum(self._losses) / len(self._losses), engine.state.device),
+            "loss": mean_over_ranks(loss, engine.state.device),
             "learning_rate": float(engine.optimizer.param_groups[0]["lr"]),
             "seconds": round(seconds, 2),
             "seconds_waiting_for_data": round(self._waited, 2),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from swin_umamba.case_warnings import warn_of_case
+from swin_umamba.confidence import OrganConfidence
 from swin_umamba.errors import InputError
 from swin_umamba.image_checks import THICK
 from swin_umamba.transforms import check_spacing, in_plane_size, spacing_of
@@ -46,6 +47,7 @@ class AxialSliceInferer(Inferer):
         mirror_axes: of the slice to mirror at test time, any of 0 (left-right) and 1 (front-back).
         slab_size: slices that are held as logits at once.
         amp_dtype: "bfloat16" or "float16" (or torch's own) for autocast; None computes in the network's precision.
+        confidence: is given the logits of each slab; its result is that of the last volume.
 
     Raises:
         InputError: for an argument outside of its range.
@@ -61,6 +63,7 @@ class AxialSliceInferer(Inferer):
         mirror_axes: Sequence[int] = (),
         slab_size: int = 16,
         amp_dtype: str | torch.dtype | None = None,
+        confidence: OrganConfidence | None = None,
     ) -> None:
         super().__init__()
         self.roi_size = tuple(int(side) for side in roi_size)
@@ -69,6 +72,7 @@ class AxialSliceInferer(Inferer):
         self.overlap = float(overlap)
         self.mirror_axes = tuple(mirror_axes)
         self.slab_size = int(slab_size)
+        self.confidence = confidence
         self.amp_dtype: Any = AMP_DTYPES.get(amp_dtype, amp_dtype)
         self._check()
 
@@ -118,6 +122,8 @@ class AxialSliceInferer(Inferer):
         network: Callable[[Tensor], Tensor],
     ) -> None:
         """Write the label map of one volume (C, X, Y, Z) into `labels` (X, Y, Z)."""
+        if self.confidence is not None:
+            self.confidence.start()
         low, high = torch.aminmax(volume)
         if low == high:
             warn_of_case(f"the image is constant: every voxel is {float(low):.6g}; its label map is empty")
@@ -132,6 +138,8 @@ class AxialSliceInferer(Inferer):
                 raise InputError(f"the network's output is not finite in slices {start} and following{precision}")
             own_grid = _resample(logits, volume.shape[1:3])  # (S, K, X, Y)
             found = own_grid.max(dim=1).indices.to(torch.uint8)  # (S, X, Y); argmax takes thrice as long on a CPU
+            if self.confidence is not None:
+                self.confidence.add(own_grid, found)
             labels[..., start : start + self.slab_size] = found.permute(1, 2, 0).to(labels.device)  # (X, Y, S)
 
     def _network_size(self, size: Sequence[int], spacing: tuple[float, float, float] | None) -> tuple[int, int]:

@@ -44,7 +44,8 @@ class PartialDiceCELoss(nn.Module):
         if labelled is not None and not bool(labelled[:, 1:].all()):
             log_probability = _merge_into_background(log_probability, ~labelled)
         cross_entropy = functional.nll_loss(log_probability, target)
-        one_hot = functional.one_hot(target, classes).movedim(-1, 1)  # (B, H, W, K) -> (B, K, H, W)
+        ids = torch.arange(classes, device=target.device).view(1, -1, 1, 1)
+        one_hot = target[:, None] == ids  # (B, K, H, W); torch's one_hot would wait for the device
         return cross_entropy + self._dice(log_probability.exp()[:, 1:], one_hot[:, 1:].to(log_probability.dtype))
 
     def _dice(self, probability: Tensor, one_hot: Tensor) -> Tensor:

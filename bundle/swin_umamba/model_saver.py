@@ -34,6 +34,7 @@ class ModelSaver:
         images: what `swin_umamba.image_checks.describe_images` says of the training images, for `model.yaml`.
         run_folder: gets the same model; there no other training writes.
         writes: whether this process writes; of several only one does.
+        dtype: of the weights in the file, "float32" or "float16".
 
     Raises:
         InputError: for another `select`, or if a folder cannot be written to.
@@ -49,6 +50,7 @@ class ModelSaver:
         images: Mapping[str, Any] | None = None,
         run_folder: str | os.PathLike | None = None,
         writes: bool = True,
+        dtype: str = "float32",
     ) -> None:
         if select not in ("best", "last"):
             raise InputError(f"select of the saved model: {select!r}; legal: 'best', 'last'")
@@ -62,6 +64,7 @@ class ModelSaver:
         self.validator = validator
         self.select = select
         self.images = dict(images or {})
+        self.dtype = dtype
         self.epoch = 0
         self._weights: dict[str, Tensor] = {}
         self._saved: ModelSpec | None = None
@@ -115,5 +118,5 @@ class ModelSaver:
 
     def _write(self, spec: ModelSpec) -> None:
         for folder in self.folders:
-            self._saved = write_model(folder, self._weights, spec)
+            self._saved = write_model(folder, self._weights, spec, self.dtype)
             logger.info("model of epoch %d written to %s", self.epoch, folder)

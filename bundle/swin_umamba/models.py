@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +26,12 @@ from swin_umamba.files import replace_file, save_tensors
 from swin_umamba.networks import build_network
 from swin_umamba.weights import load_checkpoint
 
+logger = logging.getLogger(__name__)
+
 WEIGHTS_FILE = "model.pt"
 SPEC_FILE = "model.yaml"
+SHIPPED = "chaos_mri"  # in the folder models of a checkout
+STORED = {"float32": torch.float32, "float16": torch.float16}
 SCHEMA = json.loads(Path(__file__).with_name("model_schema.json").read_text(encoding="utf-8"))
 
 
@@ -136,6 +141,23 @@ def read_spec(folder: str | os.PathLike) -> ModelSpec:
     return ModelSpec(**plain)
 
 
+def default_model(bundle_root: str | os.PathLike) -> str:
+    """Return the folder of the model that is taken when none is named.
+
+    Args:
+        bundle_root: folder of the bundle.
+
+    Returns:
+        `<bundle_root>/models` where a training has left a model there, or else the model that comes with the checkout,
+        if there is one.
+    """
+    own, shipped = Path(bundle_root) / "models", Path(bundle_root).resolve().parent / "models" / SHIPPED
+    if not (own / SPEC_FILE).is_file() and (shipped / SPEC_FILE).is_file():
+        logger.info("no --model, and none was trained here: taking %s", shipped)
+        return str(shipped)
+    return str(own)
+
+
 def load_model(folder: str | os.PathLike, device: str | torch.device = "cpu", scan_backend: str = "auto") -> Model:
     """Load a trained model; nothing in its folder is executed.
 
@@ -177,9 +199,9 @@ def build_described_network(spec: ModelSpec, **overrides: Any) -> nn.Module:
     return build_network(spec.network["name"], **arguments)
 
 
-def save_model(folder: str | os.PathLike, network: nn.Module, spec: ModelSpec) -> ModelSpec:
+def save_model(folder: str | os.PathLike, network: nn.Module, spec: ModelSpec, dtype: str = "float32") -> ModelSpec:
     """Write a network as a model; see `write_model`."""
-    return write_model(folder, weights_of(network), spec)
+    return write_model(folder, weights_of(network), spec, dtype)
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
@@ -187,19 +209,28 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
 
-def write_model(folder: str | os.PathLike, weights: Mapping[str, Tensor], spec: ModelSpec) -> ModelSpec:
+def write_model(
+    folder: str | os.PathLike, weights: Mapping[str, Tensor], spec: ModelSpec, dtype: str = "float32"
+) -> ModelSpec:
     """Write a model's two files, each atomically, weights first.
 
     Args:
         folder: made when it is missing.
         weights: state dict on the CPU.
         spec: the description; its `sha256` and `code_version` are set here.
+        dtype: of the floating-point weights in the file, "float32" or "float16"; `load_model` makes them float32.
 
     Returns:
         The description as written.
+
+    Raises:
+        InputError: for another dtype.
     """
+    if dtype not in STORED:
+        raise InputError(f"dtype {dtype!r} of the stored weights: legal: {', '.join(STORED)}")
+    stored = {key: value.to(STORED[dtype]) if value.is_floating_point() else value for key, value in weights.items()}
     with replace_file(Path(folder) / WEIGHTS_FILE) as temporary:
-        save_tensors(temporary, dict(weights))
+        save_tensors(temporary, stored)
         sha256 = file_sha256(temporary)
     spec = dataclasses.replace(spec, sha256=sha256, code_version=__version__)
     write_spec(folder, spec)

@@ -215,10 +215,12 @@ def write_volumes(folder: str | os.PathLike, cases: Iterable[Mapping[str, Any]])
     """Write the table of volumes, a line for each case and organ, atomically."""
     with replace_file(Path(folder) / VOLUMES_FILE) as path, open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["case", "organ", "volume_ml", "voxels"])
+        table.writerow(["case", "organ", "volume_ml", "voxels", "confidence"])
         for case in cases:
+            sure = case.get("confidence", {}).get("organs", {})
             for organ, volume in case.get("volumes", {}).items():
-                table.writerow([case["case"], organ, f"{volume['ml']:.3f}", volume["voxels"]])
+                row = [case["case"], organ, f"{volume['ml']:.3f}", volume["voxels"]]
+                table.writerow([*row, f"{sure[organ]:.3f}" if organ in sure else ""])
 
 
 def _earlier_cases(folder: Path) -> list[dict[str, Any]]:

@@ -173,6 +173,25 @@ def start_network(
     return network.to(device)
 
 
+class LossScaling:
+    """Scale the loss in float16 only; bfloat16 has float32's range, and looking for overflows waits for the GPU.
+
+    Args:
+        amp_dtype: of the training's autocast, None without one.
+    """
+
+    def __init__(self, amp_dtype: torch.dtype | None) -> None:
+        self.amp_dtype = amp_dtype
+
+    def attach(self, engine: Engine) -> None:
+        """Act when the training starts."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Any) -> None:
+        if engine.scaler is not None and self.amp_dtype != torch.float16:
+            engine.scaler = torch.amp.GradScaler(enabled=False)
+
+
 class NetworkAverage:
     """Exponential moving average of a network's weights, updated after each optimizer step.
 

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from helpers_data import real_data as real
 from swin_umamba.data import load_datalist
 from swin_umamba.data.__main__ import main
 from swin_umamba.data.labels import ABDOMEN_MRI, label_table
 
-ROOT = Path(os.environ.get("SWIN_UMAMBA_DATA") or Path(__file__).parents[3] / "shared" / "data")
 pytestmark = pytest.mark.data
-
-
-def real(name: str) -> Path:
-    folder = ROOT / name
-    if not folder.is_dir():
-        pytest.skip(f"no real MRI at {folder}; SWIN_UMAMBA_DATA names the folder")
-    return folder
 
 
 def world_x(item: dict, number: int) -> float:
