@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_the_label_before(make, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("monailabel_app.history.shutil.copyfile", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match="No space"):
         submit(store, tmp_path, 2)
     assert np.asarray(nib.load(store.get_label_uri("case_0", "final")).dataobj).max() == 1
 
