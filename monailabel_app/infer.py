@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.transforms import EnsureChannelFirstd
+from monai.transforms import Compose, EnsureChannelFirstd
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.generic import device_list
 from swin_umamba.anatomy_checks import warn_of_anatomy
 from swin_umamba.case_warnings import collect_case_warnings
 from swin_umamba.cases import find_cases
+from swin_umamba.cleanup import CleanLabelsd
 from swin_umamba.devices import choose_device
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder
@@ -147,6 +148,8 @@ class SegmentationTask(InferTask):
             prediction[..., where] = inferer(image[None, ..., where], network)[0].as_tensor()
         times.lap("network")
         label = options.get("label")
+        if part is not None:  # what an organ is like in 3D does not show in some of its slices
+            postprocessing = Compose([step for step in postprocessing.transforms if not isinstance(step, CleanLabelsd)])
         labels = postprocessing({"image": image, "pred": prediction})["pred"]
         return labels if part is None else replace_slices(labels, part, load_volume(label) if label else None)
 

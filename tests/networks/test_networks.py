@@ -105,7 +105,7 @@ REFUSED = [
     ({"depths": "2292"}, "depths must be 4 integers"),
     ({"drop_path_rate": 1}, "drop_path_rate must be a number from 0 up to, not including, 1, not 1"),
     ({"drop_path_rate": -0.1}, "drop_path_rate must be"),
-    ({"scan_backend": "cuda"}, "scan_backend must be one of auto, .*reference.*not 'cuda'"),
+    ({"scan_backend": "gpu"}, "scan_backend must be one of auto, .*reference.*not 'gpu'"),
 ]
 
 
