@@ -382,7 +382,7 @@ def test_kill_at_any_moment_loses_no_label(tmp_path, models):
             np.testing.assert_array_equal(read_label(server, image, tmp_path), labels)
         told = [json.loads(line) for line in (data / "audit.jsonl").read_text().splitlines()]
         assert {line["image"] for line in told} >= set(kept)
-        for label in (studies / "labels" / "final").glob("*.nii.gz"):
+        for label in (studies / "labels" / "final").glob("[!.]*.nii.gz"):  # hidden: what was being written
             assert np.asarray(nib.load(label).dataobj).shape == SHAPE  # whole, whoever's it is
 
 
