@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, TypeVar
 
 import ignite.distributed as idist
@@ -146,14 +148,22 @@ def join_processes(name: str | None = None) -> torch.device:
     device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else "cpu")
     if on_gpu:
         torch.cuda.set_device(device)
+    signal.signal(signal.SIGTERM, _ended_by_launcher)  # which may notice sooner than this process that one is gone
     if not dist.is_initialized():
         dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
         idist.sync()  # ignite would do it, all processes waiting, in the first handler that only one of them has
     return device
 
 
+def _ended_by_launcher(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cause = "one of the others has died, or the run was asked to stop"
+    raise InputError(f"process {rank()} of {world_size()} was ended by torchrun: {cause}")
+
+
 def leave_processes() -> None:
     """Leave the process group."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if dist.is_initialized():
         dist.destroy_process_group()
 

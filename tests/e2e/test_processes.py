@@ -113,7 +113,8 @@ def test_process_that_dies_ends_the_run_with_a_message(tmp_path):
         finally:
             group.kill()
     said = (tmp_path / "log").read_text()
-    assert "lost the others, one of them has died" in said
+    # whichever comes first: the connection breaks, or torchrun ends the process that is left
+    assert "lost the others, one of them has died" in said or "ended by torchrun: one of the others has died" in said
     assert f"--resume {tmp_path / 'out'}" in said
     assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "failed"
 
