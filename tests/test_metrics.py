@@ -19,16 +19,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from swin_umamba.errors import InputError
-from swin_umamba.metrics import (
-    TOLERANCES_MM,
-    false_positive_ml,
-    labelled_organs,
-    mask_scores,
-    organ_scores,
-    slice_axis_of,
-    summarise,
-    tolerances_for,
-)
+from swin_umamba.metrics import false_positive_ml, mask_scores, organ_scores, slice_axis_of, summarise
+from swin_umamba.rules import TOLERANCES_MM, labelled_organs, tolerances_for
 
 SPACING = (1.0, 3.0, 4.0)
 LABELS = {"liver": 1, "aorta": 2, "spleen": 3}
@@ -260,7 +252,7 @@ def test_tolerances_of_the_paper_and_others():
 
 BAD_INPUT = [
     ({"prediction": np.zeros((6, 6, 7))}, "shape"),
-    ({"prediction": np.zeros((6, 6)), "truth": np.zeros((6, 6))}, "3D"),
+    ({"prediction": np.zeros(6), "truth": np.zeros(6)}, "3D or 2D"),
     ({"truth": column(1) * 0.5}, "value 0.5"),
     ({"truth": np.where(column(1), np.nan, 0)}, "value nan"),
     ({"prediction": column(1, label=9)}, "value 9"),

@@ -13,7 +13,8 @@ from matplotlib.image import imread
 from monai.data import MetaTensor
 from swin_umamba import __version__
 from swin_umamba.errors import InputError
-from swin_umamba.reports import EvaluationReport, build_report, draw_figure, format_table, write_report
+from swin_umamba.report_files import draw_figure, format_table, write_report
+from swin_umamba.reports import EvaluationReport, build_report
 
 LABELS = {"liver": 1, "aorta": 2, "spleen": 3}
 TOLERANCES = {"liver": 0.5, "aorta": 2.0, "spleen": 3.0}

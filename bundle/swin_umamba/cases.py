@@ -13,10 +13,12 @@ from typing import Any
 
 from swin_umamba.errors import InputError
 from swin_umamba.formats import NIFTI, formats_of_series, no_series
+from swin_umamba.photographs import LEGAL_PHOTOGRAPHS, is_photograph
 from swin_umamba.readers import LEGAL_IMAGES, suffix_of
 
 logger = logging.getLogger(__name__)
 
+OUR_PICTURE = re.compile(r"_(seg|overlay|instances|label)$", re.IGNORECASE)  # what lies beside photographs
 LABEL_NAME = re.compile(r"(^|[_.\- ])(seg|segmentation|label|labels|mask|gt)($|[_.\- ])", re.IGNORECASE)
 OTHER_FILES = (
     ".png",
@@ -38,7 +40,9 @@ NAMES_SHOWN = 5  # of ignored files in a log line
 Case = dict[str, Any]
 
 
-def find_cases(path: str | os.PathLike, output_format: str | Sequence[str] = NIFTI) -> list[Case]:
+def find_cases(
+    path: str | os.PathLike, output_format: str | Sequence[str] = NIFTI, photographs: bool = False
+) -> list[Case]:
     """Find the images to segment.
 
     In a folder, with those inside it: every NIfTI, NRRD and MetaImage file but hidden ones and those that are called
@@ -50,6 +54,7 @@ def find_cases(path: str | os.PathLike, output_format: str | Sequence[str] = NIF
             folder.
         output_format: of the results, see `swin_umamba.formats`; with one that needs a DICOM series, a case that is
             none has "failure", the reason, instead of its image.
+        photographs: take photographs and nothing else; False takes none, such as pictures of a result.
 
     Returns:
         For each case, in a fixed order: "case" (its unique name), "input" (what to call the input in a report) and
@@ -62,9 +67,12 @@ def find_cases(path: str | os.PathLike, output_format: str | Sequence[str] = NIF
     """
     needed = formats_of_series(output_format)
     path = Path(path).expanduser()
+    legal = LEGAL_PHOTOGRAPHS if photographs else LEGAL_IMAGES
     if not path.exists():
-        raise InputError(f"dataset_dir {str(path)!r} does not exist; legal: a folder, or a file: {LEGAL_IMAGES}")
-    if path.is_dir():
+        raise InputError(f"dataset_dir {str(path)!r} does not exist; legal: a folder, or a file: {legal}")
+    if photographs:
+        cases = _photographs(path)
+    elif path.is_dir():
         cases = _cases_of_folder(path)
     elif suffix_of(path):
         cases = [_file_case(path, path.parent)]
@@ -72,7 +80,7 @@ def find_cases(path: str | os.PathLike, output_format: str | Sequence[str] = NIF
         cases = _dicom_cases([path])
     if not any("image" in case for case in cases):
         skipped = "".join(f"; {case['input']} was skipped: {case['skipped']}" for case in cases[:NAMES_SHOWN])
-        raise InputError(f"no image in dataset_dir {str(path)!r}{skipped}; legal: {LEGAL_IMAGES}")
+        raise InputError(f"no image in dataset_dir {str(path)!r}{skipped}; legal: {legal}")
     return [_refused_without_series(case, needed) for case in _with_unique_names(cases)]
 
 
@@ -100,6 +108,17 @@ def _cases_of_folder(folder: Path) -> list[Case]:
     return cases + _dicom_cases([file for file in unknown if file.suffix.lower() not in OTHER_FILES])
 
 
+def _photographs(path: Path) -> list[Case]:
+    """Return a case for a photograph, or for each one in a folder but for label maps and pictures of results."""
+    if not path.is_dir():
+        return [_file_case(path, path.parent)] if is_photograph(path) else []
+    files = [file for file in _visible_files(path) if is_photograph(file)]
+    ours = [file for file in files if OUR_PICTURE.search(file.stem)]
+    if ours:
+        logger.info("%s: %d files ignored, called like a label map or a picture of a result", path, len(ours))
+    return [_file_case(file, path) for file in files if not OUR_PICTURE.search(file.stem)]
+
+
 def _visible_files(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder and of those inside it, sorted; hidden files and folders are left out."""
 
@@ -113,7 +132,7 @@ def _visible_files(folder: Path) -> Iterator[Path]:
 
 def _file_case(file: Path, folder: Path) -> Case:
     inside = file.relative_to(folder).as_posix()
-    name = re.sub(r"[^\w.\-]+", "_", inside[: -len(suffix_of(file))]).strip(".") or "image"
+    name = re.sub(r"[^\w.\-]+", "_", inside[: -len(suffix_of(file) or file.suffix)]).strip(".") or "image"
     return {"case": name, "input": inside, "image": str(file)}
 
 

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from swin_umamba.errors import InputError
 from swin_umamba.models import Model, ModelSpec, load_model
 
-SHARED = ("labels", "spacing", "roi_size", "slices", "orientation", "normalization", "modality")  # of all members
+SHARED = (  # of all members
+    *("labels", "spacing", "roi_size", "slices", "orientation", "normalization", "modality", "instances"),
+)
 LONGEST_NAME = 64
 
 

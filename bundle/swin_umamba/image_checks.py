@@ -13,7 +13,8 @@ from monai.transforms import MapTransform
 
 from swin_umamba.case_warnings import warn_of_case
 from swin_umamba.errors import InputError
-from swin_umamba.transforms import spacing_of
+from swin_umamba.photographs import is_photograph
+from swin_umamba.transforms import file_name, spacing_of
 
 THICK = 1.5  # a spacing in plane this many times that between slices means that another axis was acquired as slices
 TOLERANCE = {"spacing": 1.5, "field_of_view": 1.35}  # factor beyond what was seen in training that passes unremarked
@@ -61,7 +62,7 @@ class CheckFamiliard(MapTransform):
 
     The networks see axial slices. Of a volume acquired in coronal or sagittal slices these are cut across all slices:
     fine lines become blocks as long as the slices are apart. Up to `coarsest` mm that gives a usable result, which is
-    marked; beyond it the outlines would be strips, so nothing is given.
+    marked; beyond it the outlines would be strips, so nothing is given. Photographs pass.
 
     Args:
         keys: of MetaTensors (C, X, Y, Z) in RAS, before their intensities are changed.
@@ -93,6 +94,8 @@ class CheckFamiliard(MapTransform):
         """
         item = dict(data)
         for key in self.key_iterator(item):
+            if is_photograph(file_name(item[key])):  # has no plane and no mm
+                continue
             spacing = spacing_of(item[key].affine)
             self._check_plane(spacing)
             self._check_modality(item[key])

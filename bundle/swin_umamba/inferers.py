@@ -151,7 +151,7 @@ class AxialSliceInferer(Inferer):
         finest = min(spacing[:2])
         long_pixels = max(spacing[:2]) > THICK * finest  # acquired in another plane: no network has seen such pixels
         result = in_plane_size(size, spacing[:2], self.spacing or ((finest, finest) if long_pixels else None))
-        if max(result) > LARGEST_SLICE:
+        if result != tuple(size) and max(result) > LARGEST_SLICE:
             raise InputError(
                 f"slices of {list(size)} pixels of {spacing[0]:.4g} x {spacing[1]:.4g} mm are {list(result)} pixels at "
                 f"the spacing {self.spacing or finest} mm; legal: up to {LARGEST_SLICE}"

@@ -1,6 +1,6 @@
 """Dice (DSC) and normalised surface distance (NSD) per organ, in the grid of the original image.
 
-Two sets of rules for the corner cases:
+Three sets of rules (`swin_umamba.rules`) for the corner cases:
 
 * ``standard``: an organ that the truth does not hold has no score (None, left out of every mean); what the prediction
   finds of it is told apart, in mL. An organ that the truth holds and the prediction does not scores 0.
@@ -8,6 +8,9 @@ Two sets of rules for the corner cases:
   1, one that only the prediction holds scores 0, and aorta, inferior vena cava and esophagus count only on the slices
   from the first to the last but one of the truth (on a single slice nothing is left: no score). Every value is rounded
   to 4 digits.
+* ``per_image``: the paper's rules for endoscopy, made for photographs. What neither the truth nor the prediction holds
+  has no score, what only one of them holds scores 0; a case's score is the mean over the rest, rounded to 4 digits, and
+  the mean is over cases. Of a map without any background the lowest id does not count, as in the published program.
 """
 
 from __future__ import annotations
@@ -23,27 +26,18 @@ from nibabel.orientations import io_orientation
 from scipy.ndimage import find_objects
 
 from swin_umamba.errors import InputError
+from swin_umamba.rules import (
+    PAPER,
+    PER_IMAGE,
+    SLICES_OF_TRUTH_ONLY,
+    STANDARD,
+    check_rules,
+    labelled_organs,
+    tolerances_for,
+)
 from swin_umamba.surfaces import surface_dice
 
-RULES = ("standard", "paper")
 METRICS = ("dice", "nsd")
-DEFAULT_TOLERANCE_MM = 3.0
-TOLERANCES_MM = {
-    "liver": 5.0,
-    "right kidney": 3.0,
-    "spleen": 3.0,
-    "pancreas": 5.0,
-    "aorta": 2.0,
-    "inferior vena cava": 2.0,
-    "right adrenal gland": 2.0,
-    "left adrenal gland": 2.0,
-    "gallbladder": 2.0,
-    "esophagus": 3.0,
-    "stomach": 5.0,
-    "duodenum": 7.0,
-    "left kidney": 3.0,
-}
-SLICES_OF_TRUTH_ONLY = ("aorta", "inferior vena cava", "esophagus")
 
 Scores = dict[str, "float | None"]
 Box = tuple[slice, ...]
@@ -65,13 +59,13 @@ def organ_scores(
     NSD is that of DeepMind's ``surface-distance``: surface elements weighted by their area in mm².
 
     Args:
-        prediction: label map, (X, Y, Z), whole numbers of any dtype.
-        truth: label map, (X, Y, Z), on the same grid and with the same ids.
+        prediction: label map, (X, Y, Z) or, of a photograph, (X, Y), whole numbers of any dtype.
+        truth: label map on the same grid and with the same ids.
         spacing: voxel size in mm along each array axis, in the order of the axes.
         labels: organ -> id, without background (0).
         tolerances: organ -> NSD tolerance in mm; `tolerances_for` says what holds for the others.
         labelled: ids that were annotated at all; organs with other ids are left out of the result. None: all.
-        rules: ``standard`` or ``paper``, see the module.
+        rules: ``standard``, ``paper`` or ``per_image``, see the module.
         slice_axis: array axis across the axial slices, used by the rules ``paper`` only. Their own program takes the
             last voxel axis, which is the same for the axial scans of AbdomenMRI; `slice_axis_of` finds it.
 
@@ -84,8 +78,7 @@ def organ_scores(
     """
     prediction, truth = label_maps(prediction, truth, labels)
     spacing = check_spacing(spacing, truth.ndim)
-    tolerances = tolerances_for(labels, tolerances)
-    rules = check_rules(rules)
+    tolerances = tolerances_for(labels, tolerances, check_rules(rules))
     organs = labelled_organs(labels, labelled)
     found_boxes, real_boxes = (find_objects(label_map, max(labels.values())) for label_map in (prediction, truth))
     scores = {}
@@ -95,11 +88,20 @@ def organ_scores(
             scores[organ] = _scores_of_absent(found is not None, rules)
             continue
         box = _union(found, real)
-        if rules == "paper" and organ in SLICES_OF_TRUTH_ONLY:
+        if rules == PAPER and organ in SLICES_OF_TRUTH_ONLY:
             box = _without_last_slice(box, real, slice_axis)
         masks = prediction[box] == index, truth[box] == index
         scores[organ] = _rounded(mask_scores(*masks, spacing=spacing, tolerance=tolerances[organ]), rules)
+    if rules == PER_IMAGE:
+        counted = {int(index) for label_map in (prediction, truth) for index in np.unique(label_map)[1:]}
+        scores = {o: s if organs[o] in counted else dict.fromkeys(METRICS, None) for o, s in scores.items()}
     return scores
+
+
+def mean_of_organs(organs: Mapping[str, Scores]) -> Scores:
+    """Return the mean over a case's scored organs, rounded to 4 digits; None where none is."""
+    means = {metric: _spread([scores[metric] for scores in organs.values()])["mean"] for metric in METRICS}
+    return _rounded(means, PAPER)
 
 
 def mask_scores(prediction: np.ndarray, truth: np.ndarray, *, spacing: Sequence[float], tolerance: float) -> Scores:
@@ -140,16 +142,18 @@ def false_positive_ml(
     return {o: float(found[i] * voxel_ml) for o, i in organs.items() if real[i] == 0 and found[i] > 0}
 
 
-def summarise(cases: Iterable[Mapping[str, Scores]]) -> dict[str, Any]:
+def summarise(cases: Iterable[Mapping[str, Scores]], rules: str = STANDARD) -> dict[str, Any]:
     """Return means and spread over cases.
 
     Args:
         cases: the result of `organ_scores` of each case; cases may hold different organs.
+        rules: by which they were scored.
 
     Returns:
         ``{"mean": {"dice", "nsd"}, "organs": {organ: {"dice": {"mean", "std", "n"}, "nsd": {...}}}}``: the mean over
         cases of each organ (n of them have a score), its sample standard deviation (divisor n - 1; None for n = 1), and
-        the mean of these organ means, each organ counting the same. None where nothing was scored.
+        the mean of these organ means, each organ counting the same. None where nothing was scored. By the rules
+        ``per_image`` "mean" is that of `mean_of_organs` over cases.
     """
     cases = list(cases)
     names = dict.fromkeys(organ for case in cases for organ in case)
@@ -157,51 +161,11 @@ def summarise(cases: Iterable[Mapping[str, Scores]]) -> dict[str, Any]:
         organ: {metric: _spread([case[organ][metric] for case in cases if organ in case]) for metric in METRICS}
         for organ in names
     }
-    return {
-        "mean": {metric: _spread([scores[metric]["mean"] for scores in organs.values()])["mean"] for metric in METRICS},
-        "organs": organs,
-    }
-
-
-def tolerances_for(labels: Mapping[str, int], overrides: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Return organ -> NSD tolerance in mm: `overrides`, else the paper's, else 3 mm (`DEFAULT_TOLERANCE_MM`).
-
-    Raises:
-        InputError: if an override is for an organ that neither `labels` nor the paper has, or not a positive number.
-    """
-    overrides = dict(overrides or {})
-    for organ, tolerance in overrides.items():
-        if organ not in labels and organ not in TOLERANCES_MM:
-            raise InputError(f"tolerance for unknown organ {organ!r}; legal: {', '.join(labels)}")
-        if not (_is_number(tolerance) and 0 < tolerance < math.inf):
-            raise InputError(f"tolerance of {organ} is {tolerance!r}; legal: a positive number of mm")
-    merged = {**TOLERANCES_MM, **overrides}
-    return {organ: float(merged.get(organ, DEFAULT_TOLERANCE_MM)) for organ in labels}
-
-
-def check_rules(rules: str) -> str:
-    """Return `rules`.
-
-    Raises:
-        InputError: if they are none of `RULES`.
-    """
-    if rules not in RULES:
-        raise InputError(f"rules is {rules!r}; legal: {', '.join(RULES)}")
-    return rules
-
-
-def labelled_organs(labels: Mapping[str, int], labelled: Iterable[int] | None) -> dict[str, int]:
-    """Return the part of `labels` whose ids are in `labelled` (None: all of it).
-
-    Raises:
-        InputError: if `labelled` holds an id that `labels` does not.
-    """
-    if labelled is None:
-        return dict(labels)
-    ids = {int(index) for index in labelled}
-    if unknown := ids - set(labels.values()):
-        raise InputError(f"annotated label id {min(unknown)} is unknown; legal: {sorted(labels.values())}")
-    return {organ: index for organ, index in labels.items() if index in ids}
+    if rules == PER_IMAGE:
+        means = {metric: [mean_of_organs(case)[metric] for case in cases] for metric in METRICS}
+    else:
+        means = {metric: [scores[metric]["mean"] for scores in organs.values()] for metric in METRICS}
+    return {"mean": {metric: _spread(means[metric])["mean"] for metric in METRICS}, "organs": organs}
 
 
 def slice_axis_of(affine: np.ndarray | torch.Tensor) -> int:
@@ -226,19 +190,19 @@ def check_spacing(spacing: Sequence[float], dimensions: int = 3) -> tuple[float,
 
 
 def label_maps(prediction: Any, truth: Any, labels: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return both label maps as integer arrays, (X, Y, Z).
+    """Return both label maps as integer arrays, (X, Y, Z) or (X, Y).
 
     Raises:
-        InputError: if they are not 3D, differ in shape, or hold anything but 0 and the ids of `labels`; or if those are
-            not distinct positive whole numbers.
+        InputError: if they are not 2D or 3D, differ in shape, or hold anything but 0 and the ids of `labels`; or if
+            those are not distinct positive whole numbers.
     """
     ids = list(labels.values())
     if not ids or len(set(ids)) != len(ids) or not all(isinstance(i, int | np.integer) and i > 0 for i in ids):
         raise InputError(f"labels is {dict(labels)}; legal: organ -> id, ids distinct whole numbers from 1")
     arrays = {"prediction": convert_to_numpy(prediction), "truth": convert_to_numpy(truth)}
     shapes = [array.shape for array in arrays.values()]
-    if shapes[0] != shapes[1] or len(shapes[0]) != 3:
-        raise InputError(f"prediction has shape {shapes[0]}, truth {shapes[1]}; legal: one and the same 3D shape")
+    if shapes[0] != shapes[1] or len(shapes[0]) not in (2, 3):
+        raise InputError(f"prediction has shape {shapes[0]}, truth {shapes[1]}; legal: one and the same 3D or 2D shape")
     found, true = (_whole_numbers(array, name, ids) for name, array in arrays.items())
     return found, true
 
@@ -253,8 +217,9 @@ def _whole_numbers(array: np.ndarray, name: str, ids: Sequence[int]) -> np.ndarr
 
 
 def _scores_of_absent(predicted: bool, rules: str) -> Scores:
-    value = None if rules == "standard" else float(not predicted)
-    return dict.fromkeys(METRICS, value)
+    if rules == STANDARD or (rules == PER_IMAGE and not predicted):
+        return dict.fromkeys(METRICS, None)
+    return dict.fromkeys(METRICS, float(not predicted))
 
 
 def _union(first: Box | None, second: Box) -> Box:
@@ -271,7 +236,7 @@ def _without_last_slice(box: Box, truth: Box, axis: int) -> Box:
 
 
 def _rounded(scores: Scores, rules: str) -> Scores:
-    if rules == "standard":
+    if rules != PAPER:
         return scores
     return {metric: None if value is None else round(value, 4) for metric, value in scores.items()}
 
@@ -283,7 +248,3 @@ def _spread(values: Iterable[float | None]) -> dict[str, float | int | None]:
         "std": float(np.std(scored, ddof=1)) if len(scored) > 1 else None,
         "n": len(scored),
     }
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

@@ -24,6 +24,7 @@ from swin_umamba import __version__
 from swin_umamba.errors import InputError
 from swin_umamba.files import replace_file, save_tensors
 from swin_umamba.networks import build_network
+from swin_umamba.photographs import MODALITIES
 from swin_umamba.weights import load_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class ModelSpec:
         roi_size: largest slice (x, y) in pixels that is segmented in one piece.
         orientation: of the volumes whose slices along the last axis the network sees.
         normalization: of the intensities; z-score over the whole volume.
-        modality: as in DICOM, of the training images.
+        modality: as in DICOM, of the training images; those of `swin_umamba.photographs.MODALITIES` are photographs.
+        instances: label whose connected pieces are single objects, such as cells; None has no such label.
         description: one or two sentences for a person who chooses a model.
         licence: of the weights.
         training: what it was trained on and how; free form, plain data.
@@ -66,6 +68,7 @@ class ModelSpec:
     orientation: str = "RAS"
     normalization: str = "z-score"
     modality: str = "MR"
+    instances: str | None = None
     description: str = ""
     licence: str = "unknown"
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -89,6 +92,16 @@ class ModelSpec:
     def out_channels(self) -> int:
         """Channels of the network's output: the organs and the background."""
         return len(self.labels) + 1
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the network's input: 1, or 3 for colours."""
+        return int(self.network.get("arguments", {}).get("in_channels", 1))
+
+    @property
+    def photographs(self) -> bool:
+        """Whether the model's images are photographs, and not volumes of a body."""
+        return self.modality in MODALITIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +127,8 @@ def check_spec(plain: Any, where: str) -> None:
     if error is not None:
         key = ".".join(str(part) for part in error.absolute_path) or "the file"
         raise InputError(f"{where}: {key}: {error.message}; legal keys are {', '.join(SCHEMA['properties'])}")
+    if plain.get("instances") not in (None, *plain["labels"]):
+        raise InputError(f"{where}: instances: {plain['instances']!r}; legal: null, {', '.join(plain['labels'])}")
     ids = sorted(plain["labels"].values())
     if ids != list(range(1, len(ids) + 1)):
         raise InputError(f"{where}: labels: ids must be 1 to {len(ids)} without gaps, not {ids}")

@@ -24,7 +24,9 @@ from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
 from swin_umamba.formats import DICOM_SEG, NIFTI, OUTPUT_FORMATS, no_series, output_formats
 from swin_umamba.models import ModelSpec
-from swin_umamba.pictures import draw_case
+from swin_umamba.photograph_outputs import write_photograph_results, write_photograph_tables
+from swin_umamba.photographs import is_photograph
+from swin_umamba.pictures import PICTURE_DPI, draw_case
 from swin_umamba.readers import NIFTI_SUFFIXES, suffix_of
 from swin_umamba.transforms import file_name
 
@@ -33,7 +35,6 @@ FORM_FIELDS = (
     *("sform_code", "srow_x", "srow_y", "srow_z", "qform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "pixdim", "xyzt_units"),
 )
-PICTURE_DPI = 110
 DISCLAIMER = "For research; not for clinical use."
 
 
@@ -41,7 +42,7 @@ class CaseWriter:
     """Write a case's label map in the formats that are asked for, and a picture of it, `<case>_overlay.png`.
 
     The files are `<case>_seg.nii.gz`, `<case>_seg.dcm` (DICOM SEG) and `<case>_rtstruct.dcm`; all of them are written,
-    or none when one fails.
+    or none when one fails. Of photographs they are those of `swin_umamba.photograph_outputs`.
 
     Args:
         output_dir: folder for the files; made when it is missing.
@@ -82,11 +83,16 @@ class CaseWriter:
 
         Returns:
             For the report: "output" (file name of the first format), "outputs" {format: file name}, "overlay" (file
-            name) if there is one, and "volumes" {organ: {"ml", "voxels"}}.
+            name) if there is one, and "volumes" {organ: {"ml", "voxels"}}; of a photograph see
+            `write_photograph_results`.
 
         Raises:
             InputError: if a format needs a DICOM series and the case is none.
         """
+        if is_photograph(file_name(labels)):
+            objects = None if self.spec is None else self.spec.instances
+            options: dict[str, Any] = {"instances": objects, "picture": self.picture}
+            return write_photograph_results(self.output_dir, case, labels, self.labels, **options)
         files = {name: f"{case}{OUTPUT_FORMATS[name]}" for name in self.formats}
         written: dict[str, Any] = {"output": files[self.formats[0]], "outputs": files}
         volumes = organ_volumes(labels, self.labels)
@@ -161,9 +167,11 @@ def organ_volumes(labels: MetaTensor, organs: Mapping[str, int]) -> dict[str, di
 
 
 class CaseReport:
-    """Ignite handler that keeps `report.json` and `volumes.csv` up to date while a `CaseEvaluator` works.
+    """Ignite handler that keeps `report.json` and the tables up to date while a `CaseEvaluator` works.
 
-    Cases of earlier runs into the same folder stay in both, as long as their label maps are there and this run does not
+    The table is `volumes.csv`; of photographs `areas.csv`, and of objects `counts.csv`.
+
+    Cases of earlier runs into the same folder stay in all, as long as their label maps are there and this run does not
     hold them again. Of several processes the first one writes: its own cases while it works, all of them at the end.
 
     Args:
@@ -201,7 +209,10 @@ class CaseReport:
         cases = [record for record in self.earlier if record["case"] not in done] + list(records)
         cases.sort(key=lambda record: record["case"])
         write_report(self.output_dir, cases)
-        write_volumes(self.output_dir, cases)
+        if any("areas" in case for case in cases):
+            write_photograph_tables(self.output_dir, cases)
+        else:
+            write_volumes(self.output_dir, cases)
 
 
 def write_report(folder: str | os.PathLike, cases: Iterable[Mapping[str, Any]]) -> None:

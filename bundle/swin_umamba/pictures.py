@@ -9,12 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from monai.data import MetaTensor
+from skimage.segmentation import find_boundaries
 
 from swin_umamba.data.labels import organ_colour
 from swin_umamba.transforms import spacing_of
 
 FILL, OUTLINE = 0.35, 1.0  # opacity of an organ and of its edge
 WINDOW = (1.0, 99.5)  # percentiles of the intensities that are drawn black and white
+PICTURE_DPI = 110
+LARGEST_PHOTOGRAPH = 1600  # pixels of the longer side as it is drawn
 SIDE = 512  # pixels of the longer side of each view
 SAMPLES = 200_000  # voxels that the percentiles are taken from
 VIEWS = {  # (axis that is cut across, axes along the picture's columns and rows, marks left, right, top, bottom)
@@ -45,9 +48,7 @@ def draw_case(
     grey, found = image.cpu().numpy()[0], labels.cpu().numpy()[0].astype(np.uint8)  # (X, Y, Z)
     spacing = spacing_of(labels.affine)
     window = np.percentile(grey.ravel()[:: max(1, grey.size // SAMPLES)], WINDOW)
-    colours = np.zeros((256, 3))
-    for organ, value in organs.items():
-        colours[value] = np.array(organ_colour(organ)) / 255
+    colours = _colours(organs)
     figure = Figure(figsize=(12, 7), layout="constrained", facecolor="black")
     parts = figure.subplot_mosaic(
         [["axial", "coronal", "legend"], ["axial", "sagittal", "legend"]], width_ratios=[3, 2, 1]
@@ -58,9 +59,65 @@ def draw_case(
         parts[view].imshow(on_screen(grey.take(place, cut), sides), cmap="gray", vmin=window[0], vmax=window[1])
         parts[view].imshow(_tinted(on_screen(found.take(place, cut), sides), colours), interpolation="nearest")
         _mark(parts[view], marks)
-    _legend(parts["legend"], organs, volumes, colours)
+    present = {organ: f"{organ}: {volumes[organ]['ml']:.1f} mL" for organ in organs if volumes[organ]["voxels"]}
+    _legend(parts["legend"], present, organs, colours)
     figure.suptitle(f"{case}   (radiological view; for research, not for clinical use)", color="white", fontsize=10)
     return figure
+
+
+def draw_photograph(
+    case: str,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    names: Mapping[str, int],
+    areas: Mapping[str, int],
+    objects: np.ndarray | None = None,
+) -> Figure:
+    """Draw a photograph with its labels, or with the outline of each object.
+
+    Args:
+        case: title.
+        pixels: (rows, columns) or (rows, columns, 3), of any type.
+        labels: label map (rows, columns).
+        names: label -> id.
+        areas: label -> pixels, for the legend.
+        objects: numbered from 1 (rows, columns).
+    """
+    step = max(1, round(max(labels.shape) / LARGEST_PHOTOGRAPH))
+    shown, found = _as_drawn(pixels[::step, ::step]), labels[::step, ::step]
+    colours = _colours(names)
+    figure = Figure(figsize=(12, 7), layout="constrained", facecolor="black")
+    parts = figure.subplot_mosaic([["photograph", "legend"]], width_ratios=[5, 1])
+    parts["photograph"].imshow(shown, cmap="gray")
+    if objects is None:
+        layer = _tinted(found, colours)
+    else:
+        edges = find_boundaries(objects[::step, ::step], mode="inner")
+        layer = np.concatenate([colours[found], edges[..., None].astype(float)], axis=-1)  # (row, column, 4)
+    parts["photograph"].imshow(layer, interpolation="nearest")
+    parts["photograph"].set_axis_off()
+    total = labels.size
+    present = {name: f"{name}: {areas[name] / total:.1%}" for name in names if areas[name]}
+    _legend(parts["legend"], present, names, colours)
+    count = "" if objects is None else f", {int(objects.max(initial=0))} objects"
+    figure.suptitle(f"{case}{count}   (for research, not for clinical use)", color="white", fontsize=10)
+    return figure
+
+
+def _as_drawn(pixels: np.ndarray) -> np.ndarray:
+    """Return a photograph as values from 0 to 1; one of more than 8 bits is stretched between two percentiles."""
+    if pixels.dtype == np.uint8:
+        return pixels / 255
+    low, high = np.percentile(pixels, WINDOW)
+    return np.clip((pixels - low) / max(float(high - low), 1e-9), 0, 1)
+
+
+def _colours(organs: Mapping[str, int]) -> np.ndarray:
+    """Return the colours (256, 3) of label ids, 0 to 1."""
+    colours = np.zeros((256, 3))
+    for organ, value in organs.items():
+        colours[value] = np.array(organ_colour(organ)) / 255
+    return colours
 
 
 def slices_to_show(labels: np.ndarray, ids: Iterable[int]) -> tuple[int, int, int]:
@@ -125,13 +182,10 @@ def _mark(axis, marks: str) -> None:
     axis.set_axis_off()
 
 
-def _legend(axis, organs: Mapping[str, int], volumes: Mapping[str, Mapping[str, float]], colours: np.ndarray) -> None:
+def _legend(axis, present: Mapping[str, str], organs: Mapping[str, int], colours: np.ndarray) -> None:
+    """Write what was found, organ -> text, with its colour."""
     axis.set_axis_off()
-    patches = [
-        Patch(color=colours[value], label=f"{organ}: {volumes[organ]['ml']:.1f} mL")
-        for organ, value in organs.items()
-        if volumes[organ]["voxels"]
-    ]
+    patches = [Patch(color=colours[organs[organ]], label=text) for organ, text in present.items()]
     if patches:
         axis.legend(handles=patches, loc="center left", fontsize=8, frameon=False, labelcolor="white")
     else:

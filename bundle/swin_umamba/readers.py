@@ -15,6 +15,7 @@ from monai.data import ImageReader, ITKReader, NibabelReader
 from monai.utils import ensure_tuple
 
 from swin_umamba.errors import InputError
+from swin_umamba.photographs import PhotographReader, is_photograph
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -31,7 +32,7 @@ def suffix_of(path: PathLike) -> str:
 
 
 class VolumeReader(ImageReader):
-    """Read NIfTI with nibabel, NRRD and MetaImage with ITK, and anything else as the files of one DICOM series.
+    """Read NIfTI with nibabel, NRRD and MetaImage with ITK, photographs with Pillow, anything else as one DICOM series.
 
     MONAI's automatic choice tries reader after reader until one takes the file, which turns a damaged NIfTI file into
     five tracebacks; here a format has one reader, and what that reader says is the error.
@@ -123,6 +124,8 @@ def _reader_of(files: tuple[str, ...]) -> ImageReader:
         return NibabelReader()
     if suffix in ITK_SUFFIXES:
         return ITKReader()
+    if len(files) == 1 and is_photograph(files[0]):
+        return PhotographReader()
     from swin_umamba.dicom.reader import DicomSeriesReader  # pydicom takes long to import and is often not needed
 
     return DicomSeriesReader()

@@ -1,34 +1,28 @@
-"""What an evaluation leaves behind: `metrics.json`, `metrics.csv`, a printed table and the figure `metrics.png`."""
+"""What an evaluation finds, as plain data; `swin_umamba.report_files` writes it."""
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ignite.engine import Engine, Events
-from matplotlib.figure import Figure
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 
 from swin_umamba import __version__
 from swin_umamba.distributed import gather_cases, is_rank_zero
 from swin_umamba.errors import InputError
-from swin_umamba.files import make_writable_folder, replace_file
-from swin_umamba.metrics import (
-    METRICS,
-    check_rules,
-    false_positive_ml,
-    organ_scores,
-    slice_axis_of,
-    summarise,
-    tolerances_for,
-)
+from swin_umamba.files import make_writable_folder
+from swin_umamba.instances import instance_scores, instances_of, mean_scores
+from swin_umamba.metrics import false_positive_ml, mean_of_organs, organ_scores, slice_axis_of, summarise
+from swin_umamba.photographs import is_photograph, read_photograph
+from swin_umamba.report_files import Report, format_table, write_report
+from swin_umamba.rules import PER_IMAGE, STANDARD, check_rules, tolerances_for
+from swin_umamba.transforms import file_name
 
-TITLES = {"dice": "Dice (DSC)", "nsd": "normalised surface distance (NSD)"}
 DEFINITIONS = {
     "mean": "mean over organs of each organ's mean over cases",
     "std": "sample standard deviation over cases (divisor n - 1), null for one case",
@@ -36,7 +30,8 @@ DEFINITIONS = {
     "nsd": "surface elements weighted by area, within tolerances_mm, in the grid of the image file",
     "false_positive_ml": "predicted volume of organs that the truth does not hold, in mL",
 }
-Report = dict[str, Any]
+PER_IMAGE_MEAN = "mean over images of each image's mean over the labels that truth or prediction holds; mm are pixels"
+INSTANCES = "objects matched at an intersection over union of 0.5; see swin_umamba.instances"
 
 
 class EvaluationReport:
@@ -51,7 +46,9 @@ class EvaluationReport:
         model: plain data about the model, copied into the report.
         data: plain data about the cases (list, section), copied into the report.
         tolerances: organ -> NSD tolerance in mm where it is not the paper's.
-        rules: `standard` or `paper`, see `swin_umamba.metrics`.
+        rules: `standard`, `paper` or `per_image`, see `swin_umamba.metrics`.
+        instances: label whose connected pieces are single objects, which are matched and scored too; None: none is. The
+            true objects are those of the item's file `instances`, numbered, or without one the pieces of the truth.
     """
 
     def __init__(
@@ -62,14 +59,16 @@ class EvaluationReport:
         model: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
         tolerances: Mapping[str, float] | None = None,
-        rules: str = "standard",
+        rules: str = STANDARD,
+        instances: str | None = None,
     ) -> None:
         self.output_dir = make_writable_folder(output_dir)
         self.scoring: dict[str, Any] = {
             "labels": dict(labels),
-            "tolerances": tolerances_for(labels, tolerances),
-            "rules": check_rules(rules),
+            "tolerances": tolerances_for(labels, tolerances, check_rules(rules)),
+            "rules": rules,
         }
+        self.instances = None if instances is None else labels[instances]
         self.about: dict[str, Any] = {"model": dict(model or {}), "data": dict(data or {})}
         self.cases: list[dict[str, Any]] = []
         self.failed: list[dict[str, str]] = []
@@ -89,7 +88,10 @@ class EvaluationReport:
         """Score the cases of the batch that the engine has just finished; one that cannot be scored is noted."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             try:
-                self.cases.append(case_entry(item, output["pred"], output["label"], **self.scoring))
+                entry = case_entry(item, output["pred"], output["label"], **self.scoring)
+                if self.instances is not None:
+                    entry["instances"] = scores_of_objects(item, output["pred"], output["label"], self.instances)
+                self.cases.append(entry)
             except InputError as error:
                 self.failed.append({"case": case_name(item, output["label"]), "error": str(error)})
 
@@ -127,25 +129,53 @@ def case_entry(
         truth: label map on the same grid, (1, X, Y, Z).
         labels: organ -> id.
         tolerances: organ -> NSD tolerance in mm.
-        rules: `standard` or `paper`.
+        rules: `standard`, `paper` or `per_image`.
 
     Returns:
-        `case`, `patient` and `image` where known, `organs` (see `organ_scores`), `false_positive_ml`, `spacing_mm`.
+        `case`, `patient` and `image` where known, `organs` (see `organ_scores`), `false_positive_ml`, `spacing_mm`; by
+        the rules `per_image` also their `mean`. Nothing of a photograph is in mL.
     """
     spacing = [float(side) for side in affine_to_spacing(truth.affine)]
-    grid: dict[str, Any] = {"spacing": spacing, "labels": labels, "labelled": item.get("labelled")}
     found, true = prediction[0], truth[0]  # (1, X, Y, Z) -> (X, Y, Z)
+    photograph = is_photograph(file_name(prediction))
+    if photograph and rules == STANDARD:
+        found, true, spacing = found[..., 0], true[..., 0], spacing[:2]  # (X, Y, 1) -> (X, Y)
+    grid: dict[str, Any] = {"spacing": spacing, "labels": labels, "labelled": item.get("labelled")}
     axis = slice_axis_of(truth.affine)
     organs = organ_scores(found, true, **grid, tolerances=tolerances, rules=rules, slice_axis=axis)
-    surplus = false_positive_ml(found, true, **grid)
+    surplus = {} if photograph else false_positive_ml(found, true, **grid)
     known = {"patient": item.get("patient"), "image": prediction.meta.get("filename_or_obj")}
     return {
         "case": case_name(item, truth),
         **{key: str(value) for key, value in known.items() if value is not None},
         "organs": organs,
+        **({"mean": mean_of_organs(organs)} if rules == PER_IMAGE else {}),
         "false_positive_ml": {organ: round(volume, 3) for organ, volume in surplus.items()},
         "spacing_mm": [round(side, 5) for side in spacing],
     }
+
+
+def scores_of_objects(
+    item: Mapping[str, Any], prediction: MetaTensor, truth: MetaTensor, number: int
+) -> dict[str, Any]:
+    """Match the single objects of one photograph with the true ones.
+
+    Args:
+        item: of the data list; its `instances` is the file with the true objects' numbers.
+        prediction: label map, (1, X, Y, 1).
+        truth: label map, (1, X, Y, 1).
+        number: id of the label whose connected pieces are objects.
+
+    Raises:
+        InputError: if the file cannot be read, or has another size.
+    """
+    maps = [labels.cpu().numpy()[0, ..., 0].T for labels in (prediction, truth)]  # (1, X, Y, 1) -> (rows, columns)
+    found, true = (instances_of(labels, number) for labels in maps)
+    if item.get("instances"):
+        true = read_photograph(item["instances"])
+        if true.ndim != 2:
+            raise InputError(f"{item['instances']} has colours; legal are numbers of objects")
+    return instance_scores(found, true.astype(np.int32))
 
 
 def case_name(item: Mapping[str, Any], truth: MetaTensor) -> str:
@@ -170,14 +200,15 @@ def build_report(
         failed: `{"case", "error"}` of the cases that could not be segmented or scored.
         labels: organ -> id.
         tolerances: organ -> NSD tolerance in mm.
-        rules: `standard` or `paper`.
+        rules: `standard`, `paper` or `per_image`.
         model: plain data about the model.
         data: plain data about the cases.
 
     Raises:
         InputError: if not one organ of one case has a score.
     """
-    summary = summarise(case["organs"] for case in cases)
+    summary = summarise((case["organs"] for case in cases), rules)
+    objects = [case["instances"] for case in cases if "instances" in case]
     if summary["mean"]["dice"] is None:
         reason = f"; {failed[0]['case']} failed: {failed[0]['error']}" if failed else ""
         raise InputError(
@@ -185,114 +216,17 @@ def build_report(
         )
     return {
         **summary,
+        **({"instances": mean_scores(objects)} if objects else {}),
         "cases": list(cases),
         "failed": list(failed),
         "rules": rules,
         "tolerances_mm": dict(tolerances),
-        "definitions": DEFINITIONS,
+        "definitions": {
+            **DEFINITIONS,
+            **({"mean": PER_IMAGE_MEAN} if rules == PER_IMAGE else {}),
+            **({"instances": INSTANCES} if objects else {}),
+        },
         "model": dict(model or {}),
         "data": dict(data or {}),
         "code_version": __version__,
     }
-
-
-def write_report(folder: str | os.PathLike, report: Report) -> None:
-    """Write metrics.json, metrics.csv and metrics.png into `folder`, each atomically."""
-    folder = Path(folder)
-    with replace_file(folder / "metrics.json") as path:
-        text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-        path.write_text(text + "\n", encoding="utf-8")
-    with replace_file(folder / "metrics.csv") as path:
-        _write_csv(path, report)
-    with replace_file(folder / "metrics.png") as path:
-        draw_figure(report).savefig(path, dpi=150)
-
-
-def format_table(report: Report) -> str:
-    """Return the report as aligned text: per organ mean ± standard deviation over n cases, then the mean of organs."""
-    rows: list[tuple[str, ...]] = [("organ", "DSC", "NSD", "n")]
-    for organ, scores in report["organs"].items():
-        rows.append((organ, *(_mean_and_std(scores[metric]) for metric in METRICS), str(scores["dice"]["n"])))
-    rows.append(("mean of organs", *(_number(report["mean"][metric]) for metric in METRICS), ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]:>{widths[3]}}".rstrip()
-        for row in rows
-    ]
-    lines[1:1] = lines[-1:-1] = ["-" * (sum(widths) + 6)]
-    extra = [f"{case['case']}: {_surplus(case)}" for case in report["cases"] if case["false_positive_ml"]]
-    extra += [f"{case['case']}: failed: {case['error']}" for case in report["failed"]]
-    return "\n".join([f"rules: {report['rules']}; DSC and NSD as mean ± std over n cases", *lines, *extra])
-
-
-def draw_figure(report: Report) -> Figure:
-    """Draw DSC and NSD of each organ: a box over the cases, and each case as a point."""
-    organs = list(report["organs"])
-    figure = Figure(figsize=(10, 1.6 + 0.36 * len(organs)), layout="constrained")
-    panels = figure.subplots(1, len(METRICS), sharey=True)
-    for panel, metric in zip(panels, METRICS, strict=True):
-        values = [_values(report, organ, metric) for organ in organs]
-        _draw_panel(panel, values)
-        mean = report["mean"][metric]
-        panel.axvline(mean, color="#d95f02", linewidth=1, linestyle="--")
-        panel.set_title(f"{TITLES[metric]}\nmean of organs {mean:.3f} (dashed)", fontsize=10)
-    counts = [report["organs"][organ]["dice"]["n"] for organ in organs]
-    panels[0].set_yticks(range(len(organs)), [f"{organ} ({n})" for organ, n in zip(organs, counts, strict=True)])
-    panels[0].set_ylabel("organ (cases)")
-    panels[0].invert_yaxis()
-    name = report["model"].get("name")
-    figure.suptitle(" · ".join(filter(None, [name, f"{len(report['cases'])} cases", f"{report['rules']} rules"])))
-    return figure
-
-
-def _draw_panel(panel: Any, values: Sequence[Sequence[float]]) -> None:
-    """Draw the values of each row as a box, where there are enough, and as points."""
-    rows = [row for row, scores in enumerate(values) if len(scores) > 2]
-    if rows:
-        panel.boxplot(
-            [values[row] for row in rows],
-            positions=rows,
-            orientation="horizontal",
-            widths=0.6,
-            showfliers=False,
-            medianprops={"color": "#1b4f72", "linewidth": 1.5},
-            boxprops={"color": "#5d8aa8"},
-            whiskerprops={"color": "#5d8aa8"},
-            capprops={"color": "#5d8aa8"},
-            manage_ticks=False,
-        )
-    for row, scores in enumerate(values):
-        offsets = [((index * 0.618) % 1 - 0.5) * 0.4 for index in range(len(scores))]  # spreads points, always alike
-        panel.scatter(scores, [row + offset for offset in offsets], s=14, color="#1f77b4", alpha=0.6, zorder=3)
-    panel.set_xlim(-0.02, 1.02)
-    panel.grid(axis="x", color="#dddddd", linewidth=0.6)
-    panel.set_axisbelow(True)
-
-
-def _values(report: Report, organ: str, metric: str) -> list[float]:
-    scores = [case["organs"].get(organ, {}).get(metric) for case in report["cases"]]
-    return [score for score in scores if score is not None]
-
-
-def _write_csv(path: Path, report: Report) -> None:
-    """Write one row per case and organ; an empty field where there is no score."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["case", "patient", "organ", *METRICS, "false_positive_ml"])
-        for case in report["cases"]:
-            for organ, scores in case["organs"].items():
-                surplus = case["false_positive_ml"].get(organ)
-                writer.writerow([case["case"], case.get("patient"), organ, *map(scores.get, METRICS), surplus])
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _mean_and_std(spread: Mapping[str, float | None]) -> str:
-    return _number(spread["mean"]) + ("" if spread["std"] is None else f" ± {spread['std']:.4f}")
-
-
-def _surplus(case: Mapping[str, Any]) -> str:
-    volumes = ", ".join(f"{organ} {volume:.2f} mL" for organ, volume in case["false_positive_ml"].items())
-    return f"predicted, but not in the truth: {volumes}"

@@ -18,8 +18,8 @@ def surface_dice(prediction: np.ndarray, truth: np.ndarray, *, spacing: Sequence
     is scattered over a volume, where it is enough to know what lies within the tolerance.
 
     Args:
-        prediction: bool, (X, Y, Z), not empty.
-        truth: bool, (X, Y, Z), not empty.
+        prediction: bool, (X, Y, Z), not empty; or (X, Y), whose outline is its surface.
+        truth: bool, of the same shape, not empty.
         spacing: mm along each array axis.
         tolerance: mm.
     """

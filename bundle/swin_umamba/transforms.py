@@ -16,6 +16,7 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
 from swin_umamba.errors import InputError
+from swin_umamba.photographs import is_photograph
 from swin_umamba.readers import SERIES_KEY, VolumeReader, quiet_about_decoders
 
 SPACING_RANGE = (0.01, 100.0)  # mm; outside of it a header is damaged or in another unit
@@ -47,27 +48,32 @@ class LoadVolumed(LoadImaged):
 
 
 class CheckVolumed(MapTransform):
-    """Check that each item is one three-dimensional, one-channel, finite image with a usable geometry.
+    """Check that each item is one three-dimensional, finite image with a usable geometry.
 
-    A two-dimensional image becomes a volume of one slice.
+    A two-dimensional image becomes a volume of one slice, and a grey photograph gets equal channels where colours are
+    wanted.
 
     Args:
         keys: of channel-first MetaTensors (C, X, Y, Z) or (C, X, Y).
+        channels: that images have, one number or one per key: 1, or 3 for photographs in colour.
         allow_missing_keys: leave out keys that an item does not have.
     """
 
-    def __init__(self, keys: KeysCollection = "image", allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection = "image", channels: int | Sequence[int] = 1, allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.channels = ensure_tuple_rep(channels, len(self.keys))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with MetaTensors (1, X, Y, Z).
+        """Return a copy of `data` with MetaTensors (C, X, Y, Z).
 
         Raises:
             InputError: naming the file, what is wrong with it and what is legal.
         """
         item = dict(data)
-        for key in self.key_iterator(item):
-            item[key] = _as_volume(item[key])
+        for key, channels in self.key_iterator(item, self.channels):
+            item[key] = _as_volume(item[key], channels)
             _check_geometry(item[key])
             _check_values(item[key])
         return item
@@ -220,16 +226,20 @@ def file_name(image: Any) -> str:
     return str(getattr(image, "meta", {}).get("filename_or_obj", "image"))
 
 
-def _as_volume(image: MetaTensor) -> MetaTensor:
-    if image.shape[0] != 1 or image.ndim not in (3, 4):
+def _as_volume(image: MetaTensor, channels: int) -> MetaTensor:
+    if image.shape[0] == 1 and channels > 1 and is_photograph(file_name(image)):
+        grey = image.repeat(channels, *[1] * (image.ndim - 1))  # (1, X, Y) -> (C, X, Y)
+        image = MetaTensor(grey, meta=image.meta)
+    if image.shape[0] != channels or image.ndim not in (3, 4):
         axes = " x ".join(str(n) for n in image.shape[1:])
-        channels = f"{image.shape[0]} channels (colour, or a fourth dimension) of " if image.shape[0] != 1 else ""
-        raise InputError(f"{file_name(image)} has {channels}{axes} voxels; legal is one grey-scale volume of 3 axes")
+        found = f"{image.shape[0]} channels (colour, or a fourth dimension) of " if image.shape[0] != 1 else ""
+        legal = "one grey-scale volume of 3 axes" if channels == 1 else f"a photograph of {channels} channels, or grey"
+        raise InputError(f"{file_name(image)} has {found}{axes} voxels; legal is {legal}")
     if 0 in image.shape:
         raise InputError(f"{file_name(image)} has no voxels: {tuple(image.shape[1:])}")
     if image.ndim == 3:
         affine = to_affine_nd(3, image.affine)
-        image = MetaTensor(image.unsqueeze(-1), affine=affine)  # (1, X, Y) -> (1, X, Y, 1)
+        image = MetaTensor(image.unsqueeze(-1), meta={**image.meta, "affine": affine})  # (C, X, Y) -> (C, X, Y, 1)
     return image
 
 

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swin_umamba.data.datalist import SECTIONS, save_datalist
 from swin_umamba.data.labels import LABEL_TABLES, check_organs, label_table, organ_name
@@ -15,7 +15,12 @@ from swin_umamba.data.phantom_files import write_phantoms
 from swin_umamba.data.splits import Sections, Split, compile_pattern, set_patients, split_sections
 from swin_umamba.errors import InputError, report_errors_in_one_line
 
+if TYPE_CHECKING:
+    from swin_umamba.data.formats import Source  # brings in MONAI, which takes seconds
+
 PROGRAM = "python -m swin_umamba.data"
+FORMATS = ("folder", "nnunet", "msd", "amos", "chaos", "endovis17", "cellseg")
+OVERLAYS = {"ES": "endoscopy", "GM": "microscopy"}  # modality -> the overlay that training such images begins with
 ABOUT = ("name", "description", "modality", "licence")
 
 
@@ -60,7 +65,7 @@ def _add_phantom(commands: Any) -> None:
 
 def _add_datalist(commands: Any) -> None:
     command = commands.add_parser("datalist", help="make a data list of a data set on disk")
-    formats = command.add_subparsers(required=True, dest="format", metavar="folder | nnunet | msd | amos | chaos")
+    formats = command.add_subparsers(required=True, dest="format", metavar=" | ".join(FORMATS))
     common = _common_options()
     folder = formats.add_parser("folder", parents=[common], help="pairs of image and label files")
     folder.add_argument(
@@ -73,7 +78,10 @@ def _add_datalist(commands: Any) -> None:
     formats.add_parser("amos", parents=[common], help="AMOS22 as distributed: its MRI, with the published division")
     chaos = formats.add_parser("chaos", parents=[common], help="CHAOS as distributed: DICOM with PNG label maps")
     chaos.add_argument("--sequence", type=_names, default=("t2spir",), help="t2spir, t1_in, t1_out; default: t2spir")
-    chaos.add_argument("--label_dir", help="folder for label maps as NIfTI; default: <output without .json>_labels")
+    endovis = formats.add_parser("endovis17", parents=[common], help="EndoVis17 as distributed: frames, masks of tools")
+    cellseg = formats.add_parser("cellseg", parents=[common], help="NeurIPS 2022 cells as distributed: numbered cells")
+    for reader in (chaos, endovis, cellseg):
+        reader.add_argument("--label_dir", help="folder for label maps; default: <output without .json>_labels")
     command.set_defaults(run=_datalist)
 
 
@@ -144,7 +152,7 @@ def _datalist(given: argparse.Namespace) -> int:
         kept = set_patients({"test": unlabelled}, given.patient_pattern)["test"]
         divisions = [{**division, "test": division["test"] + kept} for division in divisions]
     for path, division in _outputs(given, divisions).items():
-        _tell(save_datalist(path, {**plain, **division}), division)
+        _tell(save_datalist(path, {**plain, **division}), division, plain["modality"])
     if unlabelled and not given.keep_unlabelled:
         print(f"{len(unlabelled)} images without label map were left out; --keep_unlabelled puts them into test")
     return 0
@@ -156,12 +164,8 @@ def _read(given: argparse.Namespace) -> tuple[dict[str, int], dict[str, str], Se
 
     if given.format == "folder":
         source = formats.read_folder(given.source, given.labels, given.image_suffix, given.label_suffix)
-    elif given.format == "chaos":
-        from swin_umamba.data.chaos import read_chaos
-
-        source = read_chaos(
-            given.source, given.label_dir or f"{Path(given.output).with_suffix('')}_labels", given.sequence
-        )
+    elif given.format in ("chaos", "endovis17", "cellseg"):
+        source = _read_with_own_label_maps(given)
     else:
         from swin_umamba.data.amos import read_amos
 
@@ -180,6 +184,22 @@ def _read(given: argparse.Namespace) -> tuple[dict[str, int], dict[str, str], Se
     return source.labels, source.about, sections, unlabelled
 
 
+def _read_with_own_label_maps(given: argparse.Namespace) -> Source:
+    """Read a data set whose label maps are made here, beside the data list unless it is said where."""
+    label_dir = given.label_dir or f"{Path(given.output).with_suffix('')}_labels"
+    if given.format == "chaos":
+        from swin_umamba.data.chaos import read_chaos
+
+        return read_chaos(given.source, label_dir, given.sequence)
+    if given.format == "endovis17":
+        from swin_umamba.data.endovis import read_endovis
+
+        return read_endovis(given.source, label_dir)
+    from swin_umamba.data.cellseg import read_cellseg
+
+    return read_cellseg(given.source, label_dir)
+
+
 def _outputs(given: argparse.Namespace, divisions: list[Sections]) -> dict[Path, Sections]:
     output = Path(given.output)
     if not given.folds:
@@ -189,17 +209,21 @@ def _outputs(given: argparse.Namespace, divisions: list[Sections]) -> dict[Path,
     return {output.with_name(f"{output.stem}_fold{n}{output.suffix}"): part for n, part in enumerate(divisions)}
 
 
-def _tell(path: str, division: Sections) -> None:
+def _tell(path: str, division: Sections, modality: str) -> None:
     """Print what was written and what to do with it."""
+    from swin_umamba.photographs import MODALITIES  # brings in MONAI, which takes seconds
+
     print(path)
     for section in SECTIONS:
         items = division[section]
         print(f"  {section:<11}{len(items):>5} cases {len({item['patient'] for item in items}):>5} patients")
     print(f"  next: {PROGRAM} check {path}")
-    if division["training"]:
+    config = "bundle/configs/train.yaml"
+    if modality in MODALITIES:
+        config = f"\"['{config}','configs/{OVERLAYS.get(modality, 'microscopy')}.yaml']\""
+    elif division["training"]:
         print(f"  plan: python -m swin_umamba.planning {path} --output configs/{Path(path).stem}.yaml")
     if division["training"] and division["validation"]:
-        config = "bundle/configs/train.yaml"
         print(
             f"  then: python -m monai.bundle run training --config_file {config} --bundle_root bundle --datalist {path}"
         )

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from swin_umamba.data.datalist import NAMES_SHOWN, SECTIONS, read_datalist, resolve_item
 from swin_umamba.errors import InputError, input_error_of
+from swin_umamba.photographs import MODALITIES
 from swin_umamba.transforms import CheckPaird, CheckVolumed, LoadVolumed, MapLabelsd, file_name, spacing_of
 
 AFFINE_TOLERANCE = 1e-3  # mm, each entry
@@ -66,7 +67,8 @@ class DatasetReport:
 def check_dataset(datalist: str | os.PathLike, dataset_dir: str | os.PathLike | None = None) -> DatasetReport:
     """Check every file of a data list; a broken one does not stop the others.
 
-    An image must be one finite, not constant, grey-scale volume of plausible spacing; its label map must have its shape
+    An image must be one finite, not constant, grey-scale volume of plausible spacing, or, in a list of photographs, in
+    grey or colour; its label map must have its shape
     and (within 0.001 mm) its affine, and ids that the list names; no two cases may show the same image.
 
     Args:
@@ -83,7 +85,8 @@ def check_dataset(datalist: str | os.PathLike, dataset_dir: str | os.PathLike | 
     items = [resolve_item(item, plain, plain["labels"], base) for name in SECTIONS for item in plain[name]]
     if not items:
         report.problems.append(f"{datalist}: no case in any section")
-    steps = {key: _loading_steps(key) for key in ("image", "label")}
+    colours = 3 if plain.get("modality") in MODALITIES else 1
+    steps = {key: _loading_steps(key, channels) for key, channels in (("image", colours), ("label", 1))}
     seen: dict[str, str] = {}
     for item in tqdm(items, desc="checking", disable=None, leave=False):
         volumes, problems = _load(item, steps)
@@ -111,8 +114,8 @@ def describe(report: DatasetReport) -> str:
     return "\n".join(lines)
 
 
-def _loading_steps(key: str) -> list[Callable]:
-    return [LoadVolumed(keys=key), EnsureChannelFirstd(keys=key), CheckVolumed(keys=key)]
+def _loading_steps(key: str, channels: int) -> list[Callable]:
+    return [LoadVolumed(keys=key), EnsureChannelFirstd(keys=key), CheckVolumed(keys=key, channels=channels)]
 
 
 def _load(item: Mapping[str, Any], steps: Mapping[str, Sequence[Callable]]) -> tuple[dict[str, MetaTensor], list[str]]:

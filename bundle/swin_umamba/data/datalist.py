@@ -4,7 +4,7 @@
 "patient", "image", "label"}, …], "validation": […], "test": […]}`. Paths are relative to the file's own folder unless
 absolute. An item, or the whole list, may have "labelled", the organs that were annotated at all (default: all of
 "labels"). An item without "patient" is a patient of its own. An image is a file, or a folder with the DICOM files of
-one series.
+one series. An item of photographs may have "instances", a label map with numbers of single objects.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _ITEM = {
         "patient": _TEXT,
         "image": _TEXT,
         "label": _TEXT,
+        "instances": _TEXT,
         "labelled": _ORGANS,
         "seed": {"type": "integer"},  # of a generated case
     },
@@ -52,6 +53,7 @@ SCHEMA: dict[str, Any] = {
         **{section: {"type": "array", "items": _ITEM} for section in SECTIONS},
     },
 }
+FILE_KEYS = ("image", "label", "instances")
 NAMES_SHOWN = 3  # of files or cases in a message
 
 
@@ -157,7 +159,7 @@ def save_datalist(path: str | os.PathLike, datalist: Mapping[str, Any]) -> str:
     folder = Path(path).expanduser().resolve().parent
     for section in SECTIONS:
         plain[section] = [
-            {key: _relative(value, folder) if key in ("image", "label") else value for key, value in item.items()}
+            {key: _relative(value, folder) if key in FILE_KEYS else value for key, value in item.items()}
             for item in plain[section]
         ]
     with replace_file(Path(path).expanduser()) as temporary:
@@ -194,7 +196,7 @@ def resolve_item(
     except InputError as error:
         raise InputError(f"case {case['case']!r}: {error}") from error
     item = {key: value for key, value in case.items() if key != "labelled"}
-    item.update({key: str(base / Path(case[key]).expanduser()) for key in ("image", "label") if key in case})
+    item.update({key: str(base / Path(case[key]).expanduser()) for key in FILE_KEYS if key in case})
     item["label_ids"] = {number: ids.get(number, 0) for number in plain["labels"].values()}
     item["labelled"] = sorted(number for number in ids.values() if number)
     return item
@@ -205,9 +207,7 @@ def _check_files(items: list[dict[str, Any]], datalist: str | os.PathLike, base:
     without = [item["case"] for item in items if "label" not in item]
     if need_label and without:
         raise InputError(f"{where}: {len(without)} of {len(items)} cases have no label: {_some(without)}")
-    missing = [
-        item[key] for item in items for key in ("image", "label") if key in item and not os.path.exists(item[key])
-    ]
+    missing = [item[key] for item in items for key in FILE_KEYS if key in item and not os.path.exists(item[key])]
     if missing:
         raise InputError(
             f"{where}: {len(missing)} files do not exist: {_some(missing)}; relative paths start at {str(base)!r}"

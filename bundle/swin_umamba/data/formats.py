@@ -19,10 +19,13 @@ from typing import Any
 from swin_umamba.data.datalist import NAMES_SHOWN, SECTIONS
 from swin_umamba.data.label_files import organ_table, read_labels
 from swin_umamba.errors import InputError
+from swin_umamba.photographs import LEGAL_PHOTOGRAPHS, photograph_suffix
 from swin_umamba.readers import LEGAL_IMAGES, suffix_of
 
 DATASET_FILE = "dataset.json"
 IMAGE_FOLDER, LABEL_FOLDER = "images", "labels"
+COLOURS = ["R", "G", "B"]  # nnU-Net's channels of a photograph, which is one file all the same
+PHOTOGRAPH = "XC"  # DICOM's photography; --modality says it better
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -79,7 +82,8 @@ def read_nnunet(folder: str | os.PathLike) -> Source:
     """Read a raw data folder of nnU-Net v2: `imagesTr/<case>_0000.<format>`, `labelsTr/<case>.<format>`, dataset.json.
 
     Args:
-        folder: such as `Dataset702_AbdomenMR`; `imagesTs` with `labelsTs` becomes the test section.
+        folder: such as `Dataset702_AbdomenMR`, or `Dataset704_Endovis17` with photographs in PNG; `imagesTs` with
+            `labelsTs` becomes the test section.
 
     Raises:
         InputError: for more than one channel, labels that are regions or "ignore", a number of cases other than
@@ -91,8 +95,9 @@ def read_nnunet(folder: str | os.PathLike) -> Source:
     about = _about(plain, folder.name, channels, where)
     table = organ_table(plain.get("labels"), where)
     ending = str(plain.get("file_ending", ".nii.gz"))
-    if not suffix_of(f"x{ending}"):
-        raise InputError(f"{where}: file_ending {ending!r}; legal: {LEGAL_IMAGES.split(' or ')[0]}")
+    if not suffix_of(f"x{ending}") and not photograph_suffix(f"x{ending}"):
+        legal = f"{LEGAL_IMAGES.split(' or ')[0]}, {LEGAL_PHOTOGRAPHS}"
+        raise InputError(f"{where}: file_ending {ending!r}; legal: {legal}")
     images = _first_channels(folder / "imagesTr", ending)
     source = _paired(table, images, _volumes(folder / "labelsTr", "", ending), str(folder), about)
     count = len(source.sections["training"])
@@ -174,13 +179,14 @@ def check_files_exist(source: Source) -> None:
 def _about(plain: Mapping[str, Any], name: str, channels: Any, where: str) -> dict[str, str]:
     """Return what a dataset.json tells of itself, once it has one channel."""
     names = [str(value) for value in (channels.values() if isinstance(channels, Mapping) else [channels])]
-    if len(names) > 1:
+    photographs = bool(photograph_suffix(f"x{plain.get('file_ending', '')}"))
+    if len(names) > 1 and not (photographs and [text.upper() for text in names] == COLOURS):
         raise InputError(f"{where}: {len(names)} channels ({', '.join(names)}); only one channel is supported")
     about = {
         "name": plain.get("name") or name,
         "description": plain.get("description"),
         "licence": plain.get("licence", plain.get("license")),
-        "modality": "CT" if [text.upper() for text in names] == ["CT"] else None,
+        "modality": PHOTOGRAPH if photographs else "CT" if [text.upper() for text in names] == ["CT"] else None,
     }
     return {key: str(value) for key, value in about.items() if value}
 
@@ -228,11 +234,12 @@ def _first_channels(folder: Path, ending: str) -> dict[str, Path]:
 def _volumes(folder: Path, end: str, ending: str = "") -> dict[str, Path]:
     """Return the volumes of a folder and those inside it by case; names end in `end`, files in `ending`."""
     _folder(folder)
-    end = end[: len(end) - len(suffix_of(end))].strip("_-.") if end else ""
+    suffix_in = photograph_suffix if photograph_suffix(f"x{ending}") else suffix_of
+    end = end[: len(end) - len(suffix_in(end))].strip("_-.") if end else ""
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        suffix = suffix_of(path)
+        suffix = suffix_in(path)
         if not suffix or not path.name.endswith(ending) or any(part.startswith(".") for part in inside.parts):
             continue
         match = re.fullmatch(rf"(?:(.*)[_.-])?{re.escape(end)}" if end else r"(.+)", path.name[: -len(suffix)])

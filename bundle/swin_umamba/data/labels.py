@@ -52,6 +52,16 @@ LABEL_TABLES: dict[str, dict[str, int]] = {
         "prostate/uterus": 15,
     },
     "chaos_t2spir": {"liver": 1, "right kidney": 2, "left kidney": 3, "spleen": 4},
+    "endovis17": {
+        "bipolar forceps": 1,
+        "prograsp forceps": 2,
+        "large needle driver": 3,
+        "vessel sealer": 4,
+        "grasping retractor": 5,
+        "monopolar curved scissors": 6,
+        "ultrasound probe": 7,
+    },
+    "neurips_cellseg": {"interior": 1, "boundary": 2},
     "totalsegmentator_mr": {
         "spleen": 1,
         "right kidney": 2,
@@ -85,7 +95,8 @@ LABEL_TABLES: dict[str, dict[str, int]] = {
     },
 }
 """Label tables by dataset: AbdomenMRI and Dataset702 (the same), AMOS22 (Zenodo 7155725), CHAOS (any sequence)
-with the ids 1-4 instead of grey values, TotalSegmentator's `total_mr` task."""
+with the ids 1-4 instead of grey values, EndoVis17 (Dataset704), the NeurIPS cells (Dataset703), TotalSegmentator's
+`total_mr` task."""
 
 # Spellings found in published dataset.json files, all as lower case with single blanks -> our name.
 _SYNONYMS = {
@@ -121,6 +132,15 @@ COLOURS: dict[str, tuple[int, int, int]] = {  # neighbours in the body differ in
     "left kidney": (0, 210, 255),
     "bladder": (222, 154, 132),
     "prostate/uterus": (230, 158, 140),
+    "bipolar forceps": (64, 156, 255),
+    "prograsp forceps": (255, 200, 60),
+    "large needle driver": (0, 230, 180),
+    "vessel sealer": (178, 102, 255),
+    "grasping retractor": (255, 90, 200),
+    "monopolar curved scissors": (160, 255, 60),
+    "ultrasound probe": (230, 30, 40),
+    "interior": (0, 230, 180),
+    "boundary": (255, 200, 60),
 }
 _OTHER_COLOURS = ((102, 194, 165), (252, 141, 98), (141, 160, 203), (231, 138, 195), (166, 216, 84), (229, 196, 148))
 

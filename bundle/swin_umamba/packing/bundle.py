@@ -102,9 +102,7 @@ def describe_bundle(metadata: Mapping[str, Any], model: Model, name: str) -> dic
         **tensor,
         "modality": spec.modality,
         "num_channels": channels,
-        "channel_def": {"0": "image"}
-        if channels == 1
-        else {str(n): f"neighbouring slice {n}" for n in range(channels)},
+        "channel_def": dict(zip("012", ("red", "green", "blue"), strict=True)) if channels == 3 else {"0": "image"},
     }
     pred = {**data_format["outputs"]["pred"], **tensor, "num_channels": len(classes), "channel_def": classes}
     plain = {
@@ -115,7 +113,7 @@ def describe_bundle(metadata: Mapping[str, Any], model: Model, name: str) -> dic
         "task": f"Segmentation of {', '.join(organ for organ, _ in _by_id(spec.labels))} in {spec.modality}",
         "description": spec.description or metadata["description"],
         "data_source": str(spec.training.get("data", "not told")),
-        "image_classes": f"{channels} x {spec.modality}, {spec.normalization} over the volume",
+        "image_classes": f"{channels} x {spec.modality}, {spec.normalization} of each channel over the volume",
         "label_classes": f"one channel: 0 background, 1 to {len(spec.labels)} organs as in channel_def",
         "pred_classes": f"{len(classes)} channels: logits of the background and of {len(spec.labels)} organs",
         "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": pred}},
@@ -133,6 +131,8 @@ def training_overlay(model: Model) -> dict[str, Any]:
         "model_version": spec.version,
         "description": spec.description,
         "licence": spec.licence,
+        "modality": spec.modality,
+        "instances": spec.instances,
         "labels": dict(spec.labels),
         "network_name": spec.network["name"],
         "network_arguments": {"in_channels": 1, **spec.network.get("arguments", {})},
