@@ -57,16 +57,9 @@ def read_photograph(path: PathLike) -> np.ndarray:
         InputError: if it does not exist, is damaged, larger than `LARGEST` pixels, or has several pages.
     """
     Image.MAX_IMAGE_PIXELS = LARGEST
-    try:
+    pixels = _read_tiff(path) if photograph_suffix(path) in TIFF_SUFFIXES else None
+    if pixels is None:
         pixels = _read_with_pillow(path)
-    except UnidentifiedImageError as error:
-        if photograph_suffix(path) not in TIFF_SUFFIXES:
-            raise _cannot_read(path, "it is no such image") from error
-        pixels = _read_tiff(path)
-    except Image.DecompressionBombError as error:
-        raise _cannot_read(path, f"it has more than {2 * LARGEST} pixels") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise _cannot_read(path, getattr(error, "strerror", None) or str(error)) from error
     if pixels.ndim == 3 and pixels.shape[2] in (1, 2):
         pixels = pixels[..., 0]
     if pixels.ndim not in (2, 3) or 0 in pixels.shape:
@@ -89,23 +82,41 @@ def size_of(path: PathLike) -> tuple[int, int]:
 
 
 def _read_with_pillow(path: PathLike) -> np.ndarray:
-    with Image.open(path) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise InputError(f"{path} has {getattr(image, 'n_frames', 1)} pages; legal is a photograph of one")
-        return np.asarray(image.convert(PLAIN_MODES[image.mode]) if image.mode in PLAIN_MODES else image)
+    try:
+        with Image.open(path) as image:
+            _check_pages(path, getattr(image, "n_frames", 1))
+            return np.asarray(image.convert(PLAIN_MODES[image.mode]) if image.mode in PLAIN_MODES else image)
+    except UnidentifiedImageError as error:
+        raise _cannot_read(path, "it is no such image") from error
+    except Image.DecompressionBombError as error:
+        raise _cannot_read(path, f"it has more than {2 * LARGEST} pixels") from error
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise _cannot_read(path, getattr(error, "strerror", None) or str(error)) from error
 
 
-def _read_tiff(path: PathLike) -> np.ndarray:
-    """Read a TIFF of a kind that Pillow does not know, such as colours of 16 bits; channels come last."""
+def _read_tiff(path: PathLike) -> np.ndarray | None:
+    """Read a TIFF, which may have 16 bits a colour; None for one that has a palette or is packed in Pillow's ways only.
+
+    Channels come last.
+    """
     try:
         with tifffile.TiffFile(path) as file:
-            if len(file.pages) != 1:
-                raise InputError(f"{path} has {len(file.pages)} pages; legal is a photograph of one")
-            series = file.series[0]
-            pixels, axes = series.asarray(), series.axes
-    except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
-        raise _cannot_read(path, str(error)) from error
+            _check_pages(path, len(file.pages))
+            if file.pages[0].photometric == tifffile.PHOTOMETRIC.PALETTE:  # type: ignore[union-attr]
+                return None
+            pixels, axes = file.series[0].asarray(), file.series[0].axes
+    except InputError:
+        raise
+    except (OSError, ValueError, IndexError, tifffile.TiffFileError):  # no TIFF at all, or packed by LZW or JPEG
+        return None
     return np.moveaxis(pixels, 0, -1) if axes in ("SYX", "CYX") else pixels
+
+
+def _check_pages(path: PathLike, pages: int) -> None:
+    if pages > 1:
+        raise InputError(f"{path} has {pages} pages; legal is a photograph of one")
 
 
 def _cannot_read(path: PathLike, reason: str) -> InputError:
