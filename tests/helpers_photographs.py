@@ -22,7 +22,7 @@ CELLS = (48, 64)
 def frame_of(sequence: int, number: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return a frame (40, 56, 3) uint8 and the masks (40, 56) of its instruments: a bar for each, of three parts."""
     rng = np.random.default_rng([sequence, number])
-    frame = rng.integers(60, 110, (*FRAME, 3)).astype(np.uint8)
+    frame = rng.integers(80, 90, (*FRAME, 3)).astype(np.uint8)
     masks = {}
     for place, (folder, tool) in enumerate(TOOLS[sequence].items()):
         mask = np.zeros(FRAME, np.uint8)

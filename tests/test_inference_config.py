@@ -63,6 +63,19 @@ def test_label_map_is_exact_and_lies_where_the_image_lies(tmp_path: Path, orient
     assert written.get_data_dtype() == np.uint8
 
 
+def test_clean_up_is_a_switch(tmp_path: Path) -> None:
+    """A speck of 8 voxels, 40 mm from a liver of 4000, is taken away unless that is switched off."""
+    labels = np.zeros((60, 40, 8), np.uint8)
+    labels[2:22, 5:30, :] = PAINTED["right"]
+    labels[50:52, 5:7, 3:5] = PAINTED["right"]
+    for place, name in enumerate(("left", "front", "feet")):
+        labels[26:32, 4 + 12 * place : 10 + 12 * place, 2:6] = PAINTED[name]
+    write_nifti(tmp_path / "a.nii.gz", ramp(labels), np.diag([1.5, 1.5, 4.0, 1.0]))
+    for wanted, voxels in ((True, 4000), (False, 4008)):
+        (case,) = infer(tmp_path / "a.nii.gz", tmp_path / str(wanted), labels, clean_up=wanted, picture=False)
+        assert case["volumes"]["right"]["voxels"] == voxels
+
+
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_nrrd_and_dicom_are_segmented_at_the_same_place(tmp_path: Path, orientation: str) -> None:
     labels, affine = painted_in(orientation)

@@ -184,7 +184,7 @@ def test_every_run_has_a_folder_that_says_what_it_is(tmp_path, datalist):
 BAD_SETTINGS = [
     ({"network_name": "swin_umambo"}, "unknown network 'swin_umambo' (did you mean swin_umamba?)"),
     ({"network_arguments": {"in_chanels": 1}}, "swin_umamba_d_tiny has no argument 'in_chanels'; it takes in_channels"),
-    ({"network_arguments": {"in_channels": 3}}, "the network takes images of shape (batch, 3, H, W), not (2, 1, 32"),
+    ({"network_arguments": {"in_channels": 3}}, "40 x 36 x 5 voxels; legal is a photograph of 3 channels, or grey"),
     ({"scan_backend": "fast"}, "scan_backend must be one of auto, cpu, cuda, triton, mamba_ssm, reference, not 'fast'"),
     ({"device_name": "cuda:99"}, "device 'cuda:99' is not in this machine; legal here: auto, cpu"),
     ({"precision": "half"}, "precision 'half' is unknown; legal: auto, bfloat16, float16, float32"),

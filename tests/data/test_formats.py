@@ -154,7 +154,7 @@ def test_nnunet_without_test_images(nnunet):
         ({"labels": {"background": 0, "kidneys": [2, 3]}}, r"label 'kidneys' is the region \[2, 3\]"),
         ({"labels": None}, "labels are None; legal is {organ: id}"),
         ({"numTraining": 60}, "numTraining is 60, but there are 3 pairs"),
-        ({"file_ending": ".png"}, "file_ending '.png'; legal: .nii.gz, .nii"),
+        ({"file_ending": ".gif"}, "file_ending '.gif'; legal: .nii.gz, .nii"),
         ({"file_ending": ".nrrd"}, "no image has a label map"),
     ],
 )
