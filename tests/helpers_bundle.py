@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,15 @@ def write_model(folder: Path, labels: Mapping[str, int] = LABELS, seed: int = 0,
     return folder
 
 
-def training(folder: Path, datalist: Path | None = None, **overrides: Any) -> ConfigWorkflow:
-    """Return an initialised training of two iterations that writes into `folder`."""
+def training(
+    folder: Path, datalist: Path | None = None, overlays: Sequence[str] = (), **overrides: Any
+) -> ConfigWorkflow:
+    """Return an initialised training of two iterations that writes into `folder`; overlays are files in `configs/`."""
     paths = {"model_dir": str(folder / "model"), "output_dir": str(folder / "out")}
     if datalist is not None:
         paths["datalist"] = str(datalist)
     workflow = ConfigWorkflow(
-        config_file=str(BUNDLE / "configs" / "train.yaml"),
+        config_file=[str(BUNDLE / "configs" / "train.yaml"), *(str(ROOT / "configs" / name) for name in overlays)],
         workflow_type="train",
         logging_file=False,
         run_id=overrides.pop("run_id", "training"),

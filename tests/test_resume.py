@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -43,6 +43,15 @@ EVERYTHING = {  # all that has a state: average, drop path, schedule, workers, e
             *("region_contrast", "intensity_map", "shallow_network", "bias_field"),
         )
     },
+}
+
+
+ON_DEVICE = {  # batches made on the device, as configs/chaos_mri.yaml makes them, with all that it changes in them
+    "overlays": ("chaos_mri.yaml",),
+    "labels": {"liver": 1, "right kidney": 2, "left kidney": 3, "spleen": 4},
+    "network_arguments": {"in_channels": 1},
+    "num_workers": 0,
+    "evaluate_after_training": False,
 }
 
 
@@ -88,12 +97,14 @@ def epochs(folder: Path) -> list[dict[str, str]]:
         ]
 
 
-def killed_after(folder: Path, datalist: Path, epoch: int) -> None:
+def killed_after(folder: Path, datalist: Path, epoch: int, overlays: Sequence[str] = (), **overrides: Any) -> None:
     """Start a training as a user does and kill it, with its workers, in the epoch after this one."""
     places = {"datalist": datalist, "model_dir": folder / "model", "output_dir": folder / "out"}
-    command = ["-m", "monai.bundle", "run", "training", "--config_file", "bundle/configs/train.yaml"]
+    files = ["bundle/configs/train.yaml", *(f"configs/{name}" for name in overlays)]
+    command = ["-m", "monai.bundle", "run", "training", "--config_file", str(files)]
+    settings = {**TINY, **EVERYTHING, **overrides, **places, "train#trainer#max_epochs": 1000}
     process = subprocess.Popen(
-        [sys.executable, *command, *flags({**TINY, **EVERYTHING, **places, "train#trainer#max_epochs": 1000})],
+        [sys.executable, *command, *flags(settings)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -127,6 +138,38 @@ def test_killed_training_goes_on_bit_by_bit(tmp_path, datalist, whole):
     assert_same_models(tmp_path / "out" / "model", reference / "model")
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (record["status"], record["epoch"], len(record["parts"])) == ("finished", 4, 2)
+
+
+@pytest.mark.e2e
+def test_killed_training_with_batches_of_the_device_goes_on_bit_by_bit(tmp_path, datalist):
+    whole, _ = watched(tmp_path / "whole", datalist, **ON_DEVICE)
+    assert len(set(whole)) == 12
+    killed_after(tmp_path, datalist, epoch=1, **ON_DEVICE)
+    done = int(checkpoints_of(tmp_path / "out")[-1].stem.removeprefix("epoch_"))
+    assert 1 <= done <= 3
+    again, _ = watched(tmp_path, datalist, resume=True, **ON_DEVICE)
+    assert again == whole[3 * done :]
+    assert epochs(tmp_path) == epochs(tmp_path / "whole")
+    assert_same_models(tmp_path / "model", tmp_path / "whole" / "model")
+
+
+def test_loss_scale_goes_on(tmp_path, datalist, monkeypatch):
+    """A scale far too high is halved, step by step left out, until it fits: a run that forgot it would do that anew.
+
+    The scaler is PyTorch's for the CPU in place of the GPU's; both have the same state.
+    """
+
+    def scale(handler: Any, trainer: Any) -> None:
+        trainer.amp, trainer.scaler = True, torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=7)
+
+    monkeypatch.setattr("swin_umamba.training.LossScaling.__call__", scale)
+    settings = {"num_workers": 0, "deep_supervision_weights": [8, 4, 2, 0]}  # a loss too high for this scale
+    whole, workflow = watched(tmp_path / "whole", datalist, **settings)
+    assert 2.0**100 < workflow.trainer.scaler.get_scale() < 2.0**127
+    first, _ = watched(tmp_path, datalist, **settings, **{"train#trainer#max_epochs": 2})
+    again, resumed = watched(tmp_path, datalist, **settings, resume=True)
+    assert first + again == whole
+    assert resumed.trainer.scaler.state_dict() == workflow.trainer.scaler.state_dict()
 
 
 def assert_same_models(folder: Path, reference: Path) -> None:
