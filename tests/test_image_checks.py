@@ -82,3 +82,14 @@ def test_what_lies_outside_of_the_ranges_is_said():
         "voxels of 0.5 mm from front to back: the model was trained on 1.5 mm",
         "a field of view of 100 mm from left to right: the model was trained on 300 mm",
     ]
+
+
+def test_photographs_are_counted_and_pass():
+    photograph = image_of((1, 1, 1), (40, 30, 1), filename_or_obj="a.png", spatial_shape=np.array([40, 30]))
+    assert describe_images([photograph, photograph], {"count": 3}) == {"count": 5}
+    assert said_of(photograph, modality="ES", trained_on=describe_images([image_of((3, 3, 3))])) == []
+
+
+def test_image_of_two_axes_is_one_slice():
+    slice_ = image_of((1.5, 2.0, 1.0), (40, 30, 1), spatial_shape=np.array([40, 30]))
+    assert describe_images([slice_])["field_of_view"] == [[60.0, 60.0], [60.0, 60.0], [1.0, 1.0]]

@@ -110,3 +110,11 @@ def test_means_over_images():
         **{"f1": 0.5, "precision": 0.5, "recall": 0.5, "median_f1": 0.5},
         **{"matched": 5, "found": 6, "truth": 9, "images": 3},
     }
+
+
+@pytest.mark.parametrize(("radius", "matched"), [(5, 0), (6, 0), (7, 1), (10, 1)])
+def test_interior_of_small_cells_covers_less_than_half_of_them(radius, matched):
+    """The paper's way: interior lies two pixels inside, and nothing grows it back."""
+    rows, columns = np.ogrid[:40, :60]
+    cell = ((rows - 20) ** 2 + (columns - 30) ** 2 < radius**2).astype(np.int32)
+    assert instance_scores(instances_of(classes_of(cell), 1), cell)["matched"] == matched

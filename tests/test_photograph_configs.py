@@ -102,9 +102,10 @@ def test_endoscopy_from_frames_to_scores(tmp_path, endovis):
 
 
 def test_microscopy_from_images_to_f1(tmp_path, cells):
-    train("microscopy.yaml", tmp_path, cells)
+    train("microscopy.yaml", tmp_path, cells, cache_rate=1.0)
     spec = load_model(tmp_path / "model").spec
     assert (spec.labels, spec.modality, spec.in_channels, spec.instances) == (CELL_CLASSES, "GM", 3, "interior")
+    assert spec.training["images"] == {"count": 3}
     report = json.loads((tmp_path / "out" / "test" / "metrics.json").read_text(encoding="utf-8"))
     assert report["instances"]["truth"] == 6
     assert 0 <= report["instances"]["f1"] <= 1

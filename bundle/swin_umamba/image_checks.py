@@ -42,14 +42,16 @@ def describe_images(images: Iterable[MetaTensor], earlier: Mapping[str, Any] | N
         earlier: a description of images that the model had learnt from before; the ranges include them.
 
     Returns:
-        {"count", "spacing", "field_of_view"}, the latter two a [lowest, highest] in mm for each of x, y, z in RAS.
+        {"count", "spacing", "field_of_view"}, the latter two a [lowest, highest] in mm for each of x, y, z in RAS; of
+        photographs "count" alone.
     """
-    grids = [_stored_grid(image) for image in images]
-    count = len(grids) + int((earlier or {}).get("count", 0))
+    images = list(images)
+    grids = [_stored_grid(image) for image in images if not is_photograph(file_name(image))]
+    count = len(images) + int((earlier or {}).get("count", 0))
     result: dict[str, Any] = {"count": count}
     for index, key in enumerate(TOLERANCE):
         values = np.array([grid[index] for grid in grids], dtype=float).reshape(-1, 3)
-        if earlier:
+        if earlier and key in earlier:
             values = np.vstack([values, np.array(earlier[key], dtype=float).T])
         if len(values):
             ranges = zip(values.min(axis=0), values.max(axis=0), strict=True)
@@ -139,6 +141,7 @@ def _stored_grid(image: MetaTensor) -> tuple[list[float], list[float]]:
     """Return spacing and field of view in mm along x, y, z in RAS of an image as it was stored."""
     affine = np.asarray(image.meta.get("original_affine", image.affine), dtype=float)
     shape = [int(side) for side in image.meta.get("spatial_shape", image.shape[1:])]
+    shape += [1] * (3 - len(shape))  # an image of two axes is one slice
     sides = np.linalg.norm(affine[:3, :3], axis=0)
     order = np.argsort(nib.io_orientation(affine)[:, 0])  # stored axis of x, y, z
     return [float(sides[axis]) for axis in order], [float(sides[axis] * shape[axis]) for axis in order]
