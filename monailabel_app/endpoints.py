@@ -80,7 +80,7 @@ def next_sample(strategy: str, params: Options = None) -> Any:
     chosen = known[strategy]({"client_id": str((params or {}).get("client_id") or "")}, store)
     if chosen is None:
         return {}
-    return {**chosen, "path": "", **store.get_image_info(chosen["id"])}  # of a PACS: fetched when it is asked for
+    return {**chosen, **store.sample_info(chosen["id"])}
 
 
 @router.put("/session/", tags=["Session"], summary="Upload an image for a while, without keeping it")

@@ -57,11 +57,26 @@ class FineTuneTask(TrainTask):
         return {"device": device_list(), "max_epochs": 20, "promote": ["if not worse", "never"]}
 
     def stats(self) -> dict[str, Any]:
-        """Return the progress of the present, or the last, training."""
+        """Return the progress of the present, or the last, training, as 3D Slicer's module reads it.
+
+        It multiplies "best_metric", so that is left out as long as nothing was validated; and it takes a training that
+        has a "total_time" for one that is over, so until the last epoch the time goes by "seconds" alone.
+        """
         try:
-            return json.loads(self.progress_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            progress = json.loads(self.progress_file.read_text(encoding="utf-8"))
+            seconds = progress.pop("total_time")
+            if progress["epoch"] >= progress["total_epochs"]:
+                progress["total_time"] = seconds
+            return {"seconds": seconds, **{key: value for key, value in progress.items() if value is not None}}
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return {}
+
+    def last_progress(self) -> float:
+        """Return when the present, or the last, training made its last progress, in seconds since 1970; 0 for never."""
+        try:
+            return self.progress_file.stat().st_mtime
+        except OSError:
+            return 0.0
 
     def __call__(self, request: Mapping[str, Any], datastore: SafeDatastore) -> dict[str, Any]:
         """Train.

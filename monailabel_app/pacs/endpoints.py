@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, Response
 from monailabel.interfaces.utils.app import app_instance
 from swin_umamba.errors import InputError
 
+from monailabel_app.meanings import label_info
 from monailabel_app.pacs.connection import PacsConnection
 from monailabel_app.pacs.datastore import PacsDatastore
 from monailabel_app.pacs.labels import write_label
@@ -54,8 +55,8 @@ def dicom_seg(background: BackgroundTasks, model: str, image: str, options: dict
     with tempfile.NamedTemporaryFile(prefix="segmentation_", suffix=".dcm", dir=file.parent, delete=False) as made:
         path = Path(made.name)
     background.add_task(path.unlink, missing_ok=True)
-    spec = instance.store.served(model).spec
-    write_label(file, {}, pacs.series_folder(image), spec, path, "AUTOMATIC", [])
+    series, spec = pacs.series_folder(image), instance.store.served(model).spec
+    write_label(file, {"label_info": label_info(result["params"]["labels"])}, series, spec, path, "AUTOMATIC", [])
     return FileResponse(path, media_type="application/dicom", filename=f"{image}.dcm")
 
 

@@ -18,12 +18,11 @@ from swin_umamba.dicom.segmentation import read_segmentation, segment_names, wri
 from swin_umamba.errors import InputError
 from swin_umamba.models import ModelSpec
 
-from monailabel_app.cases import map_by_name
-from monailabel_app.datastore import label_values, read_volume
+from monailabel_app.datastore import read_volume
+from monailabel_app.meanings import MOST_VALUES, add_names, with_model_ids
 from monailabel_app.pacs.records import Found
 
 BY_PERSON = ("MANUAL", "SEMIAUTOMATIC")
-MOST_SEGMENTS = 255
 
 
 def write_label(
@@ -50,17 +49,12 @@ def write_label(
     Raises:
         InputError: if the label does not belong to the series, or cannot be written.
     """
-    label = read_volume(str(file), "label")
-    names = label_values(info) or {number: organ for organ, number in spec.labels.items()}
-    values = set(label.unique().int().tolist()) - {0}
-    names.update({value: f"unnamed {value}" for value in values - set(names)})
-    segments = all_segments(spec, [name for value, name in sorted(names.items()) if value in values])
-    mapped, _ = map_by_name(label, names, segments.labels)
+    mapped, labels = with_model_ids(read_volume(str(file), "label"), info, spec.labels)
     reviewer = str(info.get("client_id") or "") if algorithm_type != "AUTOMATIC" else ""
     return write_segmentation(
         mapped,
         str(series),
-        segments,
+        dataclasses.replace(spec, labels=labels),
         path,
         algorithm_type=algorithm_type,
         reviewer=reviewer or None,
@@ -74,13 +68,7 @@ def all_segments(spec: ModelSpec, names: Sequence[str]) -> ModelSpec:
     Raises:
         InputError: if there are more than a segmentation can hold.
     """
-    labels = dict(spec.labels)
-    for name in names:
-        if organ_name(name) not in {organ_name(organ) for organ in labels}:
-            labels[name] = len(labels) + 1
-    if len(labels) > MOST_SEGMENTS:
-        raise InputError(f"label: {len(labels)} segments; legal: up to {MOST_SEGMENTS}")
-    return dataclasses.replace(spec, labels=labels)
+    return dataclasses.replace(spec, labels=add_names(spec.labels, names))
 
 
 def look_at(header: Dataset, organs: Collection[str]) -> Found | None:
@@ -129,8 +117,8 @@ def read_label(dataset: Dataset, series: Path, organs: Collection[str]) -> tuple
     ours = {organ_name(organ): organ for organ in organs}
     meanings: list[dict[str, Any]] = []
     taken: set[str] = set()
-    if len(dataset.SegmentSequence) > MOST_SEGMENTS:
-        raise InputError(f"segmentation with {len(dataset.SegmentSequence)} segments; legal: up to {MOST_SEGMENTS}")
+    if len(dataset.SegmentSequence) > MOST_VALUES:
+        raise InputError(f"segmentation with {len(dataset.SegmentSequence)} segments; legal: up to {MOST_VALUES}")
     for segment in dataset.SegmentSequence:
         names = segment_names(segment)
         number = int(segment.SegmentNumber)

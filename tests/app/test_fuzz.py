@@ -16,8 +16,9 @@ from swin_umamba.errors import InputError
 
 from monailabel_app import train
 from monailabel_app.checks import BATCH_OPTIONS, INFER_OPTIONS, TRAIN_OPTIONS, check_options, parse_json
-from monailabel_app.datastore import check_name, label_values
+from monailabel_app.datastore import check_name
 from monailabel_app.infer import DISPLAYED, device_name, flag_of
+from monailabel_app.meanings import label_values
 from monailabel_app.results import check_result_options, parse_slices
 
 KNOWN = {  # values that lead into the server, beside those that the schema allows
