@@ -39,6 +39,7 @@ from monailabel_app.versions import UnknownModel
 
 logger = logging.getLogger(__name__)
 
+THREADS = 200  # of requests at once; those that wait for the network must not keep a request for the state waiting
 OHIF_COOKIE = "MONAILABEL_SERVER_URL"
 KEPT = {  # of MONAI Label's own requests; what is missing here does not exist
     "GET": (
@@ -88,6 +89,7 @@ def create_app(rules: Rules | None = None) -> Any:
 @asynccontextmanager
 async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
     keep_names_out()
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     instance = await anyio.to_thread.run_sync(app_instance)
     instance.server_mode(True)
     await anyio.to_thread.run_sync(instance.on_init_complete)

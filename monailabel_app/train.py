@@ -71,6 +71,10 @@ class FineTuneTask(TrainTask):
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return {}
 
+    def forget_progress(self) -> None:
+        """Tell nothing of an earlier training any more; a process that is starting needs seconds until it tells."""
+        self.progress_file.unlink(missing_ok=True)
+
     def last_progress(self) -> float:
         """Return when the present, or the last, training made its last progress, in seconds since 1970; 0 for never."""
         try:
@@ -97,7 +101,7 @@ class FineTuneTask(TrainTask):
 
     def _learn(self, options: Mapping[str, Any], datastore: SafeDatastore) -> dict[str, Any]:
         served = self.store.served(self.name)
-        self.progress_file.unlink(missing_ok=True)
+        self.forget_progress()
         run = make_writable_folder(self.folder / time.strftime("run-%Y%m%dT%H%M%S"))
         cases = write_datalist(datastore, served.spec.labels, self.settings, run)
         logger.info("%d cases to learn from, %d held out", len(cases["training"]), len(cases["validation"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,10 @@ def write_label(
     spec: ModelSpec,
     path: Path,
     algorithm_type: str,
-    earlier: Sequence[Dataset],
+    earlier: Sequence[Dataset] = (),
+    write: Callable[..., Dataset] = write_segmentation,
 ) -> Dataset:
-    """Write a label of the data store as DICOM SEG.
+    """Write a label of the data store as DICOM.
 
     Args:
         file: the label map, its values as in `info`.
@@ -44,14 +45,15 @@ def write_label(
         spec: of the model; its organs are the first segments, and what else a person has drawn follows.
         path: the file to write.
         algorithm_type: AUTOMATIC or SEMIAUTOMATIC.
-        earlier: segmentations that this one supersedes.
+        earlier: results of the same kind that this one supersedes.
+        write: `write_segmentation`, or `write_structures` for an RTSTRUCT.
 
     Raises:
         InputError: if the label does not belong to the series, or cannot be written.
     """
     mapped, labels = with_model_ids(read_volume(str(file), "label"), info, spec.labels)
     reviewer = str(info.get("client_id") or "") if algorithm_type != "AUTOMATIC" else ""
-    return write_segmentation(
+    return write(
         mapped,
         str(series),
         dataclasses.replace(spec, labels=labels),

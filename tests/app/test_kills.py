@@ -8,6 +8,7 @@ import time
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 import requests
 from helpers_bundle import SHAPE, volume, write_model
@@ -55,29 +56,114 @@ def test_kill_at_any_moment_loses_no_label(tmp_path, models):
             assert np.asarray(nib.load(label).dataobj).shape == SHAPE  # whole, whoever's it is
 
 
-def test_kill_during_training_leaves_the_served_model(tmp_path):
+@pytest.fixture
+def learning(tmp_path):
+    """A server of its own with a model and one labelled case, which is enough to learn from."""
     write_model(tmp_path / "models" / "tiny")
-    studies = write_studies(tmp_path / "studies", 1)
-    with serve(studies, tmp_path / "models") as server:
-        image, labels = volume(seed=100)
-        files = label_file(tmp_path, labels)
+    with serve(write_studies(tmp_path / "studies", 1), tmp_path / "models") as server:
+        files = label_file(tmp_path, volume(seed=100)[1])
         assert send(server, "PUT", "/datastore/label?image=case_0", files=files)[0] == 200
-        body = {"max_epochs": 500, "iterations_per_epoch": 50}
-        assert send(server, "POST", "/train/tiny", json=body)[0] == 200
-        assert send(server, "POST", "/train/tiny", json=body)[0] == 429
-        for _ in range(240):
-            if server.get("/info/").json()["train_stats"]["tiny"]:
-                break
-            time.sleep(0.5)
-        assert server.get("/info/").json()["train_stats"]["tiny"]["total_epochs"] == 500
-        assert send(server, "DELETE", "/train/")[0] == 200
-        assert server.get("/train/").json()["status"] == "STOPPED"
-        assert [row["version"] for row in server.get("/versions/tiny").json()["versions"]] == ["0.1.0"]
-        assert infer(server)[1]["model_version"] == "0.1.0"
-        # one labelled case is enough; nobody is held out, so the result waits
-        body = {"max_epochs": 1, "iterations_per_epoch": 1}
-        assert send(server, "POST", "/train/tiny", json=body)[0] == 200
-        assert server.wait_for_training()["status"] == "DONE"
-        rows = server.get("/versions/tiny").json()["versions"]
-        assert [(row["version"], row["served"]) for row in rows] == [("0.1.0", True), ("0.1.1", False)]
-        assert infer(server)[1]["model_version"] == "0.1.0"
+        yield server
+
+
+def task_process(server, method):
+    """Return the process of a training or of a batch."""
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return next(child for child in living if method in child.cmdline())
+
+
+def start_training(server, **options):
+    """Start a training and wait until its first epoch runs; returns its process."""
+    assert send(server, "POST", "/train/tiny", json=options)[0] == 200
+    assert send(server, "POST", "/train/tiny", json=options)[0] == 429
+    end = time.monotonic() + 120
+    while not server.get("/info/").json()["train_stats"]["tiny"]:
+        assert time.monotonic() < end, server.get("/train/").json()
+        time.sleep(0.2)
+    return task_process(server, "train")
+
+
+def check_untouched(server):
+    """Check that the installed version answers, and that there is no other."""
+    assert [row["version"] for row in server.get("/versions/tiny").json()["versions"]] == ["0.1.0"]
+    assert infer(server)[1]["model_version"] == "0.1.0"
+
+
+LONG, SHORT = {"max_epochs": 500, "iterations_per_epoch": 50}, {"max_epochs": 1, "iterations_per_epoch": 1}
+
+
+def test_stop_kill_and_full_disk_during_training_leave_the_served_model(learning):
+    start_training(learning, **LONG)
+    assert learning.get("/info/").json()["train_stats"]["tiny"]["total_epochs"] == 500
+    assert send(learning, "DELETE", "/train/")[0] == 200
+    assert learning.get("/train/").json()["status"] == "STOPPED"
+    check_untouched(learning)
+    start_training(learning, **LONG).kill()
+    assert learning.wait_for_training()["status"] == "ERROR"
+    check_untouched(learning)
+    unlimited = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
+    psutil.Process(learning.process.pid).rlimit(psutil.RLIMIT_FSIZE, (200_000, psutil.RLIM_INFINITY))
+    assert send(learning, "POST", "/train/tiny", json=SHORT)[0] == 200
+    ended = learning.wait_for_training()
+    psutil.Process(learning.process.pid).rlimit(psutil.RLIMIT_FSIZE, unlimited)
+    assert ended["status"] == "ERROR"
+    assert "cannot be written: File too large" in str(ended["details"])
+    check_untouched(learning)
+    # one labelled case is enough; nobody is held out, so the result waits
+    assert send(learning, "POST", "/train/tiny", json=SHORT)[0] == 200
+    assert learning.wait_for_training()["status"] == "DONE"
+    rows = learning.get("/versions/tiny").json()["versions"]
+    assert [(row["version"], row["served"]) for row in rows] == [("0.1.0", True), ("0.1.1", False)]
+    assert infer(learning)[1]["model_version"] == "0.1.0"
+
+
+def test_kill_of_the_server_while_it_trains(tmp_path):
+    """The training outlives it; the next server serves what was served, and does not train the same model beside it."""
+    write_model(tmp_path / "models" / "tiny")
+    studies, models = write_studies(tmp_path / "studies", 1), tmp_path / "models"
+    with serve(studies, models) as server:
+        files = label_file(tmp_path, volume(seed=100)[1])
+        assert send(server, "PUT", "/datastore/label?image=case_0", files=files)[0] == 200
+        training = start_training(server, **LONG)
+        server.process.kill()
+    try:
+        with serve(studies, models) as server:
+            check_untouched(server)
+            assert send(server, "POST", "/train/tiny", json=SHORT)[0] == 200
+            ended = server.wait_for_training()
+            assert ended["status"] == "ERROR"
+            assert "is being trained already, started by an earlier server" in str(ended["details"])
+    finally:
+        training.kill()
+
+
+def test_a_batch_that_was_killed_goes_on_where_it_was(tmp_path, models):
+    count = 30
+    with serve(write_studies(tmp_path / "studies", count), models) as server:
+
+        def progress():
+            return server.get("/batch/infer").json()["progress"]
+
+        assert send(server, "POST", "/batch/infer/tiny", json={})[0] == 200
+        end = time.monotonic() + 120
+        while len(progress().get("done", [])) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        task_process(server, "batch_infer").kill()
+        while server.get("/batch/infer").json()["status"] == "RUNNING":
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        done = progress()["done"]
+        assert len(done) < count
+        assert not progress()["finished"]
+        assert send(server, "POST", "/batch/infer/tiny", json={})[0] == 200
+        while not (state := progress())["finished"]:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        assert set(state["kept"]) >= set(done)
+        assert len(state["kept"]) + len(state["done"]) == state["total"] == count
+        assert len(state["kept"]) <= len(done) + 1  # one may have been stored, and not yet told of
+        assert state["failed"] == {}
+        states = server.get("/worklist/").json()["progress"]
+        assert (states["automatic"], states["total"]) == (count, count)

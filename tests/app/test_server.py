@@ -79,8 +79,8 @@ def test_ten_clients_at_once(server):
 
 def test_status_answers_while_others_work(server):
     """A request for the state does not wait for all segmentations before it."""
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        busy = [pool.submit(infer, server) for _ in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(60) as pool:
+        busy = [pool.submit(infer, server) for _ in range(60)]
         assert server.get("/healthz").status_code == 200
         assert not all(job.done() for job in busy)
 
