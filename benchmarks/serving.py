@@ -36,6 +36,7 @@ from swin_umamba.data.labels import label_table  # noqa: E402
 
 SHAPE, AFFINE = (320, 320, 72), np.diag([-1.2, -1.2, 3.0, 1.0])
 STAGES = ("model", "load", "network", "post", "write")
+ASKED = {"result_extension": ".nrrd", "result_dtype": "uint8"}  # as 3D Slicer and OHIF do
 RESTING = 20.0  # seconds after the start: the network is loaded by then
 
 
@@ -107,7 +108,8 @@ def main() -> None:
 def segment(url: str) -> dict[str, float]:
     """Segment the volume and return the seconds of each stage."""
     start = time.perf_counter()
-    answer = requests.post(url, params={"image": "case", "output": "all"}, timeout=1800)
+    query, form = {"image": "case", "output": "all"}, {"params": json.dumps(ASKED)}
+    answer = requests.post(url, params=query, data=form, timeout=1800)
     total = time.perf_counter() - start
     answer.raise_for_status()
     stages = json.loads(MultipartDecoder.from_response(answer).parts[0].text)["latencies"]

@@ -22,9 +22,10 @@ from swin_umamba.models import ModelSpec
 from swin_umamba.outputs import DISCLAIMER
 
 from monailabel_app.batch import BatchSegmentation
-from monailabel_app.datastore import SafeDatastore
+from monailabel_app.datastore import SafeDatastore, check_label
 from monailabel_app.history import History
 from monailabel_app.infer import SegmentationTask, flag_of
+from monailabel_app.meanings import label_info
 from monailabel_app.pacs.connection import is_url
 from monailabel_app.pacs.datastore import SEND, PacsDatastore
 from monailabel_app.pacs.keeper import Keeper
@@ -149,14 +150,17 @@ class SwinUMambaApp(MONAILabelApp):
             store.check_send(image)
         if known:
             options["image"] = store.get_image_uri(image)
-            options.setdefault("label", _label_of(store, image) if options.get("slices") else None)
+            if options.get("slices") and "label" not in options:
+                options |= _label_of(store, image)
         elif not (os.path.isabs(image) and os.path.exists(image)):
             raise ImageNotFoundException(f"Image {image!r} not found")
+        if options.get("slices") and options.get("label"):
+            check_label(options["label"], options["image"], options)
         file, result = task(options)
         tag = "original" if send else options.get("label_tag", "original")
         if known and (options.get("save_label") or send):
             about = {"model": task.name, "model_version": result["model_version"], "params": result}
-            about |= {"label_info": _label_info(result["label_names"]), **({SEND: True} if send else {})}
+            about |= {"label_info": label_info(result["labels"]), **({SEND: True} if send else {})}
             store.save_label(image, file, tag, about)
             if send:
                 result = {**result, "pacs": store.sending(image, tag)}
@@ -164,7 +168,14 @@ class SwinUMambaApp(MONAILabelApp):
 
     def info(self) -> dict[str, Any]:
         """Return what clients show; without a model, what to do."""
-        return {**super().info(), "description": DISCLAIMER if self.names else NO_MODEL, "note": DISCLAIMER}
+        about = {"description": DISCLAIMER if self.names else NO_MODEL, "note": DISCLAIMER}
+        return {**super().info(), **about, "train_stats": self.training_stats(self._trainers)}
+
+    @staticmethod
+    def training_stats(trainers: Mapping[str, FineTuneTask]) -> dict[str, Any]:
+        """Return the progress of each model's training, the latest first: 3D Slicer shows the first and no other."""
+        latest = sorted(trainers, key=lambda name: trainers[name].last_progress(), reverse=True)
+        return {name: trainers[name].stats() for name in latest}
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """Return, for the answer to who submits a label, whether the PACS has it."""
@@ -216,13 +227,13 @@ def _empty(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _label_of(store: Any, image: str) -> str | None:
-    """Return the file of an image's label: the corrected one, or else the automatic one."""
-    return store.get_label_uri(image, "final") or store.get_label_uri(image, "original") or None
-
-
-def _label_info(names: Mapping[str, int]) -> list[dict[str, Any]]:
-    return [{"name": organ, "idx": number} for organ, number in names.items()]
+def _label_of(store: Any, image: str) -> dict[str, Any]:
+    """Return "label", the file of the corrected label or else of the automatic one, and "label_info", its meaning."""
+    for tag in ("final", "original"):
+        file = store.get_label_uri(image, tag)
+        if file:
+            return {"label": file, "label_info": store.label_meaning(image, tag).get("label_info")}
+    return {}
 
 
 def _in_background(name: str, work: Callable[..., None], *arguments: Any) -> None:

@@ -10,16 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
-from monai.data import MetaTensor
 from swin_umamba.data import save_datalist
 from swin_umamba.data.labels import organ_name
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
 from swin_umamba.outputs import save_label_map
 
-from monailabel_app.datastore import SafeDatastore, check_label, label_values, read_volume
+from monailabel_app.datastore import SafeDatastore, check_label, read_volume
+from monailabel_app.meanings import label_values, map_by_name
 from monailabel_app.settings import AppSettings
 
 logger = logging.getLogger(__name__)
@@ -107,26 +106,6 @@ class Sides:
 def hash_share(patient: str) -> float:
     """Return a number from 0 to below 1 that depends on the patient's name alone."""
     return int.from_bytes(hashlib.sha256(patient.encode()).digest()[:4], "big") / 2**32
-
-
-def map_by_name(label: MetaTensor, names: Mapping[int, str], labels: Mapping[str, int]) -> tuple[MetaTensor, list[str]]:
-    """Return a label map in a model's ids, and the names that the model does not know, which become background.
-
-    Args:
-        label: as submitted; viewers number segments in the order of their list, not as the model does.
-        names: what its values mean.
-        labels: the model's {organ: id}.
-    """
-    known = {organ_name(organ): number for organ, number in labels.items()}
-    table = torch.zeros(256, dtype=torch.uint8)
-    strangers = []
-    for value, name in names.items():
-        number = known.get(organ_name(name))
-        if number is None:
-            strangers.append(name)
-        else:
-            table[value] = number
-    return MetaTensor(table[label.as_tensor().long()], meta=label.meta), strangers
 
 
 def _write_label(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -21,16 +22,18 @@ from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoun
 from swin_umamba.cases import LABEL_NAME
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
+from swin_umamba.models import file_sha256
 from swin_umamba.transforms import CheckVolumed
 
 from monailabel_app.history import History
 from monailabel_app.infer import load_volume
+from monailabel_app.meanings import label_values
 
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = ("*.nii.gz", "*.nii", "*.nrrd")
 TAGS = (DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value)
-NAME = re.compile(r"\w[\w.\- ]{0,127}")
+NAME = re.compile(r"\w[\w.\-+:,;#&@=() ]{0,127}")  # 3D Slicer calls a DICOM series "6: T2 HASTE (cor)"
 GRID_TOLERANCE = 0.01  # mm between the corners of an image and of its label
 
 
@@ -147,6 +150,23 @@ class SafeDatastore(LocalDatastore):
         file = self.get_label_uri(image_id, tag)
         return self.history.info_of(image_id, file) or self.get_label_info(image_id, tag)
 
+    def sample_info(self, image_id: str) -> dict[str, Any]:
+        """Return what 3D Slicer needs to open an image: "path", or else "name" and "checksum" of what it downloads.
+
+        It keeps what it has downloaded by that name alone, so without the checksum it would take another server's image
+        of the same name for this one.
+
+        Raises:
+            ImageNotFoundException: if the file is gone.
+        """
+        info = self.get_image_info(image_id)
+        try:
+            state = os.stat(info["path"])
+        except OSError as error:
+            raise ImageNotFoundException(f"Image {image_id!r} is not in the folder any more") from error
+        digest = _sha256_of(info["path"], state.st_mtime_ns, state.st_size)
+        return {"name": Path(info["path"]).name, "checksum": f"SHA256:{digest}", **info}
+
     def _existing(self, image_id: str) -> Any:
         if image_id not in self._datastore.objects:
             raise ImageNotFoundException(f"Image {image_id!r} not found")
@@ -212,7 +232,7 @@ def check_name(what: str, name: str) -> str:
     """
     if not NAME.fullmatch(name) or ".." in name:
         raise InputError(
-            f"{what} {name!r}: legal: up to 128 letters, digits, spaces, '.', '_', '-', starting with a letter"
+            f"{what} {name!r}: legal: up to 128 letters, digits, spaces, .-_+:,;#&@=(); a letter or digit first, no .."
         )
     return name
 
@@ -257,22 +277,10 @@ def check_label(label_file: str, image_file: str, info: Mapping[str, Any]) -> No
         raise InputError(f"label: values {unknown} are not in label_info, which names {sorted(names)}")
 
 
-def label_values(info: Mapping[str, Any]) -> dict[int, str]:
-    """Return what the values of a submitted label mean, {value: name}; empty if the client did not say.
-
-    Raises:
-        InputError: if "label_info" is there and is not a list of {"name", "idx"} with different values.
-    """
-    entries = info.get("label_info")
-    if entries is None:
-        return {}
-    try:
-        names = {int(entry["idx"]): str(entry["name"]) for entry in entries}
-    except (TypeError, KeyError, ValueError) as error:
-        raise InputError(f'label_info: legal: a list of {{"name": …, "idx": …}}, not {str(entries)[:80]!r}') from error
-    if len(names) != len(entries) or min(names, default=1) < 1:
-        raise InputError(f"label_info: every idx must be there once and be 1 or more, not {sorted(names)}")
-    return names
+@functools.lru_cache(maxsize=10000)
+def _sha256_of(file: str, changed: int, size: int) -> str:
+    """Return the digest of a file, from memory while it has not changed."""
+    return file_sha256(file)
 
 
 def _who(info: Mapping[str, Any] | None) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Body, File, Form, HTTPException, Query, UploadFile
 from monailabel.endpoints import datastore, infer, session
@@ -29,7 +29,7 @@ from monailabel_app.checks import (
     parse_json,
 )
 from monailabel_app.datastore import check_name, read_volume
-from monailabel_app.pacs.endpoints import dicom_seg
+from monailabel_app.pacs.endpoints import dicom_result
 from monailabel_app.worklist import progress_of
 
 router = APIRouter()
@@ -47,7 +47,7 @@ def segment(
     params: str = Form("{}"),
     file: UploadFile | None = File(None),
     label: UploadFile | None = File(None),
-    output: infer.ResultType | None = None,
+    output: Literal["image", "json", "all", "dicom_seg", "rtstruct"] | None = None,
 ) -> Any:
     """Answer with the label map, with data about it, or both, as MONAI Label does."""
     check_model(model, app_instance()._infers)
@@ -57,17 +57,18 @@ def segment(
     for what, upload in (("file", file), ("label", label)):
         if upload is not None:
             check_upload(what, upload)
-    if image:
-        _known_image(image)
     if session_id:
         find_session(session_id)
-    if not (image or session_id or file is not None):
+    elif image and file is None:  # beside an upload 3D Slicer sends the name of the volume on its own machine
+        _known_image(image)
+    elif file is None:
         raise InputError("image: legal: the id of an image, an uploaded file, or a session_id")
-    if output is infer.ResultType.dicom_seg:
-        return dicom_seg(background_tasks, model, image, options)
+    if output in ("dicom_seg", "rtstruct"):
+        return dicom_result(background_tasks, output, model, image, options)
     text = json.dumps(options)
     with _cleaned_up(background_tasks):
-        return infer.run_inference(background_tasks, model, image, session_id, text, file, label, output)
+        kind = infer.ResultType(output) if output else None
+        return infer.run_inference(background_tasks, model, image, session_id, text, file, label, kind)
 
 
 @router.post("/activelearning/{strategy}", tags=["ActiveLearning"], summary="Next image to work on")
@@ -80,7 +81,7 @@ def next_sample(strategy: str, params: Options = None) -> Any:
     chosen = known[strategy]({"client_id": str((params or {}).get("client_id") or "")}, store)
     if chosen is None:
         return {}
-    return {**chosen, "path": "", **store.get_image_info(chosen["id"])}  # of a PACS: fetched when it is asked for
+    return {**chosen, **store.sample_info(chosen["id"])}
 
 
 @router.put("/session/", tags=["Session"], summary="Upload an image for a while, without keeping it")
@@ -151,7 +152,7 @@ def start_training(model: str, params: Options = None, run_sync: bool = False, e
     """Start a training in a process of its own; 429 while one runs."""
     check_model(model, app_instance()._trainers)
     _refuse_sync(run_sync)
-    return processes.start("train", {"model": model, **_train_options(params)})
+    return _start_training(model, params)
 
 
 @router.post("/train/", tags=["Train"], summary="Learn from the corrections, if there is one model")
@@ -164,8 +165,7 @@ def start_only_training(params: Options = None, run_sync: bool = False) -> Any:
         key: value for key, value in (params or {}).items() if key in TRAIN_OPTIONS
     }
     _refuse_sync(run_sync)
-    started = processes.start("train", {"model": names[0], **_train_options(options)})
-    return {names[0]: {"result": started, "detail": None}}
+    return {names[0]: {"result": _start_training(names[0], options), "detail": None}}
 
 
 @router.delete("/train/", tags=["Train"], summary="Stop the training")
@@ -242,11 +242,13 @@ def review(image: str, client_id: str = Body(..., embed=True)) -> Any:
     return {"image": image}
 
 
-def _train_options(params: Options) -> dict[str, Any]:
-    """Return the options of a training, looked at before a process is started for them."""
+def _start_training(model: str, params: Options) -> Any:
+    """Start a training whose options were looked at before a process is started for them."""
     options = check_options(params, TRAIN_OPTIONS)
     train.check_options(options)
-    return options
+    started = processes.start("train", {"model": model, **options})
+    app_instance()._trainers[model].forget_progress()
+    return started
 
 
 @contextlib.contextmanager

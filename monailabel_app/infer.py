@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from swin_umamba.files import make_writable_folder
 from swin_umamba.outputs import DISCLAIMER, organ_volumes
 from swin_umamba.transforms import LoadVolumed
 
+from monailabel_app.meanings import with_model_ids
 from monailabel_app.results import check_result_options, parse_slices, replace_slices, slices_in_ras, write_result
 from monailabel_app.settings import TEMPORARY, AppSettings
 from monailabel_app.versions import ModelStore, Version
@@ -42,7 +44,8 @@ class SegmentationTask(InferTask):
     """Segment a volume, or some of its slices, with the served version of a model.
 
     A request may hold "image" (path of a file, or of a folder with one DICOM series), "device", "mirror",
-    "largest_component", "slices" with "label" (the label map that keeps its other slices), and "result_extension",
+    "largest_component", "slices" with "label" (the label map that keeps its other slices) and
+    "label_info" (what its values mean, else the model's ids), and "result_extension",
     "result_dtype", "result_compress". One request at a time uses the network; the others wait.
 
     Args:
@@ -94,8 +97,9 @@ class SegmentationTask(InferTask):
         """Segment.
 
         Returns:
-            Path of a temporary file with the label map, and plain data: "label_names", "volumes" in mL, "confidence",
-            from 0 to 1, "warnings", "model", "model_version", "licence", "latencies" in seconds.
+            Path of a temporary file with the label map, and plain data: "labels" {organ: id}, "label_names" (those of
+            them that were found), "volumes" in mL, "confidence", from 0 to 1, "warnings", "model", "model_version",
+            "licence", "latencies" in seconds.
 
         Raises:
             InputError: for an image or an option that cannot be used.
@@ -108,15 +112,17 @@ class SegmentationTask(InferTask):
         with self._running, collect_case_warnings(messages):
             parser = self.pipeline(version, options)
             times.lap("model")
-            labels = self._segment(parser, options, times)
+            labels, names = self._segment(parser, options, version.spec.labels, times)
             confidence = parser.get_parsed_content("confidence").result()
-            warn_of_anatomy(labels, version.spec.labels)
+            warn_of_anatomy(labels, names)
         times.lap("post")
         file = write_result(labels, self.folder, extension, dtype, compress)
         times.lap("write")
+        volumes = organ_volumes(labels, names)
         return file, {
-            "label_names": dict(version.spec.labels),
-            "volumes": organ_volumes(labels, version.spec.labels),
+            "labels": names,
+            "label_names": labels_in(volumes, names),
+            "volumes": volumes,
             "confidence": confidence,
             "warnings": messages,
             "model": self.name,
@@ -127,13 +133,19 @@ class SegmentationTask(InferTask):
         }
 
     def warm_up(self) -> None:
-        """Load the network and compile the scan before the first person waits for it."""
+        """Load the network, compile the scan and load ITK before the first person waits for it."""
         parser = self.pipeline(self.store.served(self.name))
         network = parser.get_parsed_content("network_def")
         with self._running, torch.no_grad():
             network(torch.zeros(1, 1, 64, 64, device=next(network.parameters()).device))
+        file = write_result(MetaTensor(torch.zeros(1, 4, 4, 4), torch.eye(4)), self.folder, ".nrrd", "uint8", False)
+        load_volume(file)
+        Path(file).unlink()
 
-    def _segment(self, parser: ConfigParser, options: Mapping[str, Any], times: _Times) -> MetaTensor:
+    def _segment(
+        self, parser: ConfigParser, options: Mapping[str, Any], organs: Mapping[str, int], times: _Times
+    ) -> tuple[MetaTensor, dict[str, int]]:
+        """Return the label map of a request and {name: id} of what it may hold, from the model's own organs."""
         preprocessing, postprocessing, inferer, network = (
             parser.get_parsed_content(key) for key in ("preprocessing", "postprocessing", "inferer", "network_def")
         )
@@ -147,11 +159,13 @@ class SegmentationTask(InferTask):
             where = asked or slice(None)
             prediction[..., where] = inferer(image[None, ..., where], network)[0].as_tensor()
         times.lap("network")
-        label = options.get("label")
         if part is not None:  # what an organ is like in 3D does not show in some of its slices
             postprocessing = Compose([step for step in postprocessing.transforms if not isinstance(step, CleanLabelsd)])
         labels = postprocessing({"image": image, "pred": prediction})["pred"]
-        return labels if part is None else replace_slices(labels, part, load_volume(label) if label else None)
+        if part is None or not options.get("label"):
+            return labels if part is None else replace_slices(labels, part, None), dict(organs)
+        before, names = with_model_ids(load_volume(options["label"]), options, organs)
+        return replace_slices(labels, part, before), names
 
     def pipeline(self, version: Version, options: Mapping[str, Any] | None = None) -> ConfigParser:
         """Return the bundle's inference config for a version of the model, its network loaded.
@@ -207,6 +221,20 @@ def load_volume(image: str) -> MetaTensor:
     for transform in (LoadVolumed("image"), EnsureChannelFirstd("image")):
         item = transform(item)
     return item["image"]
+
+
+def labels_in(volumes: Mapping[str, Mapping[str, float]], labels: Mapping[str, int]) -> dict[str, int]:
+    """Return {organ: id} of what is in a label map, by rising id.
+
+    3D Slicer gives the n-th name to the n-th value that it finds in the file, so an organ that was not found must not
+    be named: each one after it would get the name of the one before.
+
+    Args:
+        volumes: of each organ, as `organ_volumes` gives them.
+        labels: organ -> id.
+    """
+    found = [organ for organ in labels if volumes[organ]["voxels"]]
+    return {organ: labels[organ] for organ in sorted(found, key=labels.__getitem__)}
 
 
 def flag_of(options: Mapping[str, Any], name: str) -> bool:

@@ -36,6 +36,7 @@ SECONDS = Histogram(
     registry=REGISTRY,
 )
 LOG_BYTES, LOG_FILES = 10_000_000, 5
+PROCESSES = ("task_train", "task_batch_infer", "task_scoring")  # as MONAI Label calls the loggers of their output
 
 
 class RequestLog:
@@ -105,8 +106,8 @@ def configure_logging(data_dir: Path, level: int = logging.INFO) -> None:
 
 
 def keep_names_out() -> None:
-    """Keep only the warnings of loggers, MONAI Label's first of all, that tell requests with all their values."""
-    for name in ("monailabel", "uvicorn.access", "watchdog", "filelock", "ignite", "task_train", "task_batch_infer"):
+    """Keep only the warnings of loggers that tell requests with all their values, and of what processes say."""
+    for name in ("monailabel", "uvicorn.access", "watchdog", "filelock", "ignite", *PROCESSES):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -39,6 +39,8 @@ from monailabel_app.versions import UnknownModel
 
 logger = logging.getLogger(__name__)
 
+THREADS = 200  # of requests at once; those that wait for the network must not keep a request for the state waiting
+DIGESTS = ("SHA256", "SHA512", "MD5")
 OHIF_COOKIE = "MONAILABEL_SERVER_URL"
 KEPT = {  # of MONAI Label's own requests; what is missing here does not exist
     "GET": (
@@ -88,6 +90,7 @@ def create_app(rules: Rules | None = None) -> Any:
 @asynccontextmanager
 async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
     keep_names_out()
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     instance = await anyio.to_thread.run_sync(app_instance)
     instance.server_mode(True)
     await anyio.to_thread.run_sync(instance.on_init_complete)
@@ -143,6 +146,9 @@ def _check_values(values: dict[str, Any]) -> None:
         value = values.get(name)
         if isinstance(value, str) and not app_instance().datastore().knows(value):
             raise ImageNotFoundException(f"Image {value[:128]!r} not found")
+    digest = values.get("check_sum")
+    if isinstance(digest, str) and ":" in digest and digest.split(":")[0] not in DIGESTS:
+        raise InputError(f"check_sum {digest[:40]!r}: legal: {', '.join(DIGESTS)}, a colon, and the digest")
     if isinstance(values.get("tag"), str):
         check_tag(values["tag"])
     if "session_id" in values:

@@ -57,11 +57,30 @@ class FineTuneTask(TrainTask):
         return {"device": device_list(), "max_epochs": 20, "promote": ["if not worse", "never"]}
 
     def stats(self) -> dict[str, Any]:
-        """Return the progress of the present, or the last, training."""
+        """Return the progress of the present, or the last, training, as 3D Slicer's module reads it.
+
+        It multiplies "best_metric", so that is left out as long as nothing was validated; and it takes a training that
+        has a "total_time" for one that is over, so until the last epoch the time goes by "seconds" alone.
+        """
         try:
-            return json.loads(self.progress_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            progress = json.loads(self.progress_file.read_text(encoding="utf-8"))
+            seconds = progress.pop("total_time")
+            if progress["epoch"] >= progress["total_epochs"]:
+                progress["total_time"] = seconds
+            return {"seconds": seconds, **{key: value for key, value in progress.items() if value is not None}}
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return {}
+
+    def forget_progress(self) -> None:
+        """Tell nothing of an earlier training any more; a process that is starting needs seconds until it tells."""
+        self.progress_file.unlink(missing_ok=True)
+
+    def last_progress(self) -> float:
+        """Return when the present, or the last, training made its last progress, in seconds since 1970; 0 for never."""
+        try:
+            return self.progress_file.stat().st_mtime
+        except OSError:
+            return 0.0
 
     def __call__(self, request: Mapping[str, Any], datastore: SafeDatastore) -> dict[str, Any]:
         """Train.
@@ -82,7 +101,7 @@ class FineTuneTask(TrainTask):
 
     def _learn(self, options: Mapping[str, Any], datastore: SafeDatastore) -> dict[str, Any]:
         served = self.store.served(self.name)
-        self.progress_file.unlink(missing_ok=True)
+        self.forget_progress()
         run = make_writable_folder(self.folder / time.strftime("run-%Y%m%dT%H%M%S"))
         cases = write_datalist(datastore, served.spec.labels, self.settings, run)
         logger.info("%d cases to learn from, %d held out", len(cases["training"]), len(cases["validation"]))

@@ -24,11 +24,11 @@ from swin_umamba.models import ModelSpec, file_sha256
 from swin_umamba.outputs import save_label_map
 
 from monailabel_app import processes
-from monailabel_app.cases import map_by_name
 from monailabel_app.checks import check_model, check_options
-from monailabel_app.datastore import label_values, read_volume
+from monailabel_app.datastore import read_volume
 from monailabel_app.endpoints import _known_image, _states
 from monailabel_app.history import DIGITS
+from monailabel_app.meanings import label_info, label_values, map_by_name
 from monailabel_app.pacs.datastore import PacsDatastore
 from monailabel_app.pacs.labels import all_segments
 from monailabel_app.slices import SliceGrid, decode_slices, encode_slices
@@ -134,7 +134,7 @@ def store_label(image: str, request: dict[str, Any] = Body(...)) -> Any:
     mapped, _ = map_by_name(MetaTensor(torch.from_numpy(voxels[None]), meta=reference.meta), names, labels)
     info = {
         "client_id": who.strip(),
-        "label_info": [{"name": organ, "idx": number} for organ, number in labels.items()],
+        "label_info": label_info(labels),
         "model": spec.name,
         "model_version": str(request.get("model_version") or spec.version)[:64],
     }

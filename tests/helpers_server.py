@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import requests
 from helpers_bundle import AFFINE, ROOT, volume
 from helpers_imaging import write_nifti
@@ -95,3 +98,30 @@ def _wait(server: Server) -> None:
         except requests.ConnectionError:
             time.sleep(0.2)
     raise TimeoutError(server.log.read_text()[-3000:])
+
+
+def send(server, method, path, **kwargs):
+    """Send a request and return status and JSON, which every answer must be."""
+    answer = requests.request(method, server.url + path, timeout=120, **kwargs)
+    return answer.status_code, answer.json()
+
+
+def infer(server, model="tiny", image="case_0", params=None, **kwargs):
+    """Ask for the data of a segmentation."""
+    query = {"image": image, "output": "json"}
+    data = {"params": params if isinstance(params, str) else json.dumps(params or {})}
+    return send(server, "POST", f"/infer/{model}", params=query, data=data, **kwargs)
+
+
+def label_file(folder, labels, affine=AFFINE, name="label.nii.gz"):
+    """Write a label map and return it as an upload."""
+    write_nifti(folder / name, labels, affine)
+    return {"label": (name, (folder / name).read_bytes())}
+
+
+def read_label(server, image, folder):
+    """Return a stored label, downloaded."""
+    answer = server.get(f"/datastore/label?label={image}&tag=final")
+    assert answer.status_code == 200, answer.text
+    (folder / "back.nii.gz").write_bytes(answer.content)
+    return np.asarray(nib.load(folder / "back.nii.gz").dataobj)

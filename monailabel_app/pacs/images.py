@@ -75,6 +75,10 @@ class PacsImages(SafeDatastore):
         entry = self._datastore.objects.get(image_id)
         return dict(entry.image.info) if entry else {}
 
+    def sample_info(self, image_id: str) -> dict[str, Any]:
+        """Return what 3D Slicer needs to open a series: the name of what it downloads. Nothing is fetched for that."""
+        return {"path": "", "name": f"{image_id}.nii.gz", **self.get_image_info(image_id)}
+
     def series_folder(self, image_id: str) -> Path:
         """Return the folder with the instances of a series, fetched when they are not all there.
 

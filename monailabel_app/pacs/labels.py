@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ from swin_umamba.dicom.segmentation import read_segmentation, segment_names, wri
 from swin_umamba.errors import InputError
 from swin_umamba.models import ModelSpec
 
-from monailabel_app.cases import map_by_name
-from monailabel_app.datastore import label_values, read_volume
+from monailabel_app.datastore import read_volume
+from monailabel_app.meanings import MOST_VALUES, add_names, with_model_ids
 from monailabel_app.pacs.records import Found
 
 BY_PERSON = ("MANUAL", "SEMIAUTOMATIC")
-MOST_SEGMENTS = 255
 
 
 def write_label(
@@ -33,9 +32,10 @@ def write_label(
     spec: ModelSpec,
     path: Path,
     algorithm_type: str,
-    earlier: Sequence[Dataset],
+    earlier: Sequence[Dataset] = (),
+    write: Callable[..., Dataset] = write_segmentation,
 ) -> Dataset:
-    """Write a label of the data store as DICOM SEG.
+    """Write a label of the data store as DICOM.
 
     Args:
         file: the label map, its values as in `info`.
@@ -45,22 +45,18 @@ def write_label(
         spec: of the model; its organs are the first segments, and what else a person has drawn follows.
         path: the file to write.
         algorithm_type: AUTOMATIC or SEMIAUTOMATIC.
-        earlier: segmentations that this one supersedes.
+        earlier: results of the same kind that this one supersedes.
+        write: `write_segmentation`, or `write_structures` for an RTSTRUCT.
 
     Raises:
         InputError: if the label does not belong to the series, or cannot be written.
     """
-    label = read_volume(str(file), "label")
-    names = label_values(info) or {number: organ for organ, number in spec.labels.items()}
-    values = set(label.unique().int().tolist()) - {0}
-    names.update({value: f"unnamed {value}" for value in values - set(names)})
-    segments = all_segments(spec, [name for value, name in sorted(names.items()) if value in values])
-    mapped, _ = map_by_name(label, names, segments.labels)
+    mapped, labels = with_model_ids(read_volume(str(file), "label"), info, spec.labels)
     reviewer = str(info.get("client_id") or "") if algorithm_type != "AUTOMATIC" else ""
-    return write_segmentation(
+    return write(
         mapped,
         str(series),
-        segments,
+        dataclasses.replace(spec, labels=labels),
         path,
         algorithm_type=algorithm_type,
         reviewer=reviewer or None,
@@ -74,13 +70,7 @@ def all_segments(spec: ModelSpec, names: Sequence[str]) -> ModelSpec:
     Raises:
         InputError: if there are more than a segmentation can hold.
     """
-    labels = dict(spec.labels)
-    for name in names:
-        if organ_name(name) not in {organ_name(organ) for organ in labels}:
-            labels[name] = len(labels) + 1
-    if len(labels) > MOST_SEGMENTS:
-        raise InputError(f"label: {len(labels)} segments; legal: up to {MOST_SEGMENTS}")
-    return dataclasses.replace(spec, labels=labels)
+    return dataclasses.replace(spec, labels=add_names(spec.labels, names))
 
 
 def look_at(header: Dataset, organs: Collection[str]) -> Found | None:
@@ -129,8 +119,8 @@ def read_label(dataset: Dataset, series: Path, organs: Collection[str]) -> tuple
     ours = {organ_name(organ): organ for organ in organs}
     meanings: list[dict[str, Any]] = []
     taken: set[str] = set()
-    if len(dataset.SegmentSequence) > MOST_SEGMENTS:
-        raise InputError(f"segmentation with {len(dataset.SegmentSequence)} segments; legal: up to {MOST_SEGMENTS}")
+    if len(dataset.SegmentSequence) > MOST_VALUES:
+        raise InputError(f"segmentation with {len(dataset.SegmentSequence)} segments; legal: up to {MOST_VALUES}")
     for segment in dataset.SegmentSequence:
         names = segment_names(segment)
         number = int(segment.SegmentNumber)

@@ -126,12 +126,16 @@ class Outbox:
         earlier = find_earlier(self._segmentations(study), str(series), spec)
         if tag == "original" and any(is_corrected(item) for item in earlier):
             raise InputError("a corrected segmentation of the series is stored; an automatic one does not supersede it")
-        kind = TYPES["original"] if RESULT in info else TYPES[tag]  # a result may be kept as final without a person
-        return write_label(file, info, series, spec, path, kind, earlier)
+        return write_label(file, info, series, spec, path, algorithm_type(tag, info), earlier)
 
     def _segmentations(self, study: str) -> list[Dataset]:
         series = self.client.series({"Modality": "SEG"}, study)
         return [header for uid in series for header in self.client.headers(study, uid)]
+
+
+def algorithm_type(tag: str, info: Mapping[str, Any]) -> str:
+    """Return SEG's algorithm type of a label; a model's result may be kept as final without a person."""
+    return TYPES["original"] if RESULT in info else TYPES[tag]
 
 
 def is_corrected(header: Dataset) -> bool:

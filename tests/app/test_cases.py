@@ -14,9 +14,10 @@ from helpers_server import write_studies
 from monai.data import MetaTensor
 from swin_umamba.errors import InputError
 
-from monailabel_app.cases import Sides, hash_share, map_by_name, patient_of, write_datalist
+from monailabel_app.cases import Sides, hash_share, patient_of, write_datalist
 from monailabel_app.datastore import SafeDatastore
 from monailabel_app.history import History
+from monailabel_app.meanings import map_by_name
 from monailabel_app.settings import AppSettings
 
 

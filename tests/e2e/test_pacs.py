@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import json
-import shutil
-import socket
-import time
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -17,74 +11,19 @@ import pytest
 import requests
 import SimpleITK as sitk
 from helpers_dicom import COMPLETE, STACKS, in_ras, write_series
-from helpers_imaging import write_nifti
+from helpers_hospital import Hospital
 from helpers_pacs import NETWORK, ORGANS, need_orthanc, send, write_stack
 from helpers_server import serve
 from monai.data import MetaTensor
-from monailabel.client import MONAILabelClient
-from swin_umamba.dicom.provenance import find_earlier
 from swin_umamba.dicom.segmentation import read_segmentation, write_segmentation
-from swin_umamba.dicom.source import on_grid, read_source
-from swin_umamba.models import ModelSpec, read_spec
+from swin_umamba.dicom.structures import read_structures
+from swin_umamba.models import ModelSpec
 
-from monailabel_app.pacs.__main__ import main as command
 from monailabel_app.pacs.client import PacsClient
-from monailabel_app.pacs.connection import PASSWORD_FILE_VARIABLE, USER_VARIABLE, PacsConnection
-from monailabel_app.pacs.orthanc import USER, orthanc
+from monailabel_app.pacs.connection import PacsConnection
+from monailabel_app.pacs.orthanc import orthanc
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-
-class Hospital:
-    """An Orthanc, a server on it, and a series of each kind."""
-
-    def __init__(self, folder: Path, server, client: PacsClient, models: Path) -> None:
-        self.folder, self.server, self.client = folder, server, client
-        self.spec = read_spec(models / "seeing")
-        self.series: dict[str, str] = {}
-        self.truth: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-
-    def add(self, stack: str, like: str = "", **tags) -> str:
-        """Send a series, under a name of its own if it is `like` another, to the PACS."""
-        files, labels, affine = write_stack(self.folder / f"dicom {len(self.series)}", like or stack, **tags)
-        self.series[stack] = send(self.client, files)
-        self.truth[stack] = (labels, affine)
-        return self.series[stack]
-
-    def files(self, stack: str) -> list[Path]:
-        return sorted((self.folder / f"dicom {list(self.series).index(stack)}").iterdir())
-
-    def segmentations(self, stack: str) -> list[pydicom.Dataset]:
-        """Return what the PACS has of us for a series, oldest first, with pixels."""
-        header = pydicom.dcmread(self.files(stack)[0])
-        study = str(header.StudyInstanceUID)
-        found = [h for uid in self.client.series({"Modality": "SEG"}, study) for h in self.client.headers(study, uid)]
-        ours = find_earlier(found, self.files(stack), self.spec)
-        return [self.client.instance(study, str(h.SeriesInstanceUID), str(h.SOPInstanceUID)) for h in ours]
-
-    def slicer(self, name: str = "alice") -> MONAILabelClient:
-        return MONAILabelClient(self.server.url, tmpdir=str(self.folder), client_id=name)
-
-    def submit(self, stack: str, labels: np.ndarray, name: str = "Roe^Jane", order=ORGANS, **more) -> dict:
-        """Submit a label as 3D Slicer does, with its values in the order of its list of segments."""
-        table = np.zeros(256, np.uint8)
-        info = []
-        for value, (organ, number) in enumerate(order.items(), start=1):
-            table[number] = value
-            info.append({"name": organ, "idx": value})
-        source = read_source(self.files(stack))  # the grid of the image that the server gives
-        voxels = on_grid(table[labels], self.truth[stack][1], source)
-        path = write_nifti(self.folder / "label.nii.gz", voxels, source.affine)
-        params = {"label_info": info, "model": "seeing", **more}
-        return self.slicer(name).save_label(self.series[stack], str(path), params=params)
-
-    def wait(self, what, seconds: float = 60):
-        """Return what a question gives once that is not empty."""
-        end = time.monotonic() + seconds
-        while not (answer := what()):
-            assert time.monotonic() < end, self.server.get("/pacs/").text
-            time.sleep(0.2)
-        return answer
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +142,9 @@ def test_result_as_dicom_seg(hospital, tmp_path):
     labels, affine = hospital.truth["oblique"]
     assert dice(in_ras(found)[0] == 1, in_ras(MetaTensor(labels[None], affine))[0] == 1) > 0.95
     assert not list((hospital.server.data_dir / "tmp").glob("segmentation_*"))
+    (tmp_path / "a.dcm").write_bytes(infer(hospital, hospital.series["oblique"], output="rtstruct").content)
+    contours = read_structures(tmp_path / "a.dcm", hospital.files("oblique"), ORGANS)
+    np.testing.assert_array_equal(contours.numpy(), found.numpy())
     upload = {"file": ("a.nii.gz", b"no image")}
     answer = requests.post(f"{hospital.server.url}/infer/seeing?output=dicom_seg", files=upload, timeout=60)
     assert answer.status_code == 400
@@ -254,6 +196,31 @@ def test_training_on_labels_of_the_pacs(hospital):
     assert any("tumour" in warning for warning in record["warnings"])
 
 
+def test_next_sample_can_be_opened_by_slicer(hospital):
+    """Its downloader takes the format from the name's ending."""
+    uid = hospital.add("next", like="sagittal", PatientID="P12")
+    hospital.wait(lambda: uid in hospital.server.get("/worklist/").json()["images"])
+    sample = hospital.slicer("eve").next_sample("random", {})
+    assert (sample["id"], sample["name"], sample["path"]) == (uid, f"{uid}.nii.gz", "")
+    assert sample["PatientID"] == "P12"
+
+
+def test_stored_label_as_dicom(hospital, tmp_path):
+    url = f"{hospital.server.url}/pacs/labels/{hospital.series['oblique']}"
+    (dataset,) = hospital.segmentations("oblique")
+    for output, read in (("dicom_seg", read_segmentation), ("rtstruct", read_structures)):
+        answer = requests.get(url, params={"output": output}, timeout=60)
+        assert answer.headers["content-type"] == "application/dicom", answer.text
+        (tmp_path / "a.dcm").write_bytes(answer.content)
+        found = read(tmp_path / "a.dcm", hospital.files("oblique"), ORGANS)
+        stored = read_segmentation(dataset, hospital.files("oblique"), ORGANS)
+        np.testing.assert_array_equal(found.numpy(), stored.numpy())
+    assert pydicom.dcmread(tmp_path / "a.dcm").OperatorsName == "Roe^Jane"
+    for path, status in (("1.2.3", 404), (f"{hospital.series['oblique']}?tag=x", 400)):
+        assert hospital.server.get(f"/pacs/labels/{path}").status_code == status
+    assert hospital.server.get(f"/pacs/labels/{hospital.series['oblique']}?tag=original").status_code == 404
+
+
 def test_viewer_asks_through_the_server(hospital):
     proxy = f"{hospital.server.url}/proxy/dicom/qido"
     assert len(requests.get(f"{proxy}/series?Modality=MR", timeout=60).json()) == len(hospital.series)
@@ -302,53 +269,3 @@ def test_nothing_of_the_patients_in_the_log(hospital):
     text = (hospital.server.data_dir / "logs" / "server.log").read_text()
     assert "DOE" not in text
     assert "Roe" not in text
-
-
-def test_label_waits_for_a_pacs_that_is_down(tmp_path, seeing_models):
-    """Nothing is lost: not by the PACS, not by a server that is killed meanwhile."""
-    need_orthanc()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (tmp_path / "password").write_text("not to be told\n")
-    secret = {USER_VARIABLE: USER, PASSWORD_FILE_VARIABLE: str(tmp_path / "password")}
-    place = {"data_dir": tmp_path / "data", **secret}
-    pacs = functools.partial(orthanc, tmp_path / "orthanc", port, "not to be told")
-    files, labels, affine = write_stack(tmp_path / "dicom", "axial ascending")
-    path = write_nifti(tmp_path / "label.nii.gz", labels, affine)
-    with contextlib.ExitStack() as stack, contextlib.ExitStack() as archive:
-        connection = archive.enter_context(pacs())
-        uid = send(PacsClient(connection), files)
-        server = stack.enter_context(serve(connection.url, seeing_models, **place))
-        assert server.get(f"/datastore/image?image={uid}").status_code == 200
-        archive.close()
-        client = MONAILabelClient(server.url, tmpdir=str(tmp_path), client_id="Roe^Jane")
-        answer = client.save_label(uid, str(path), params={"model": "seeing"})
-        assert answer["pacs"] == "waits"
-        assert client.info()["datastore"]["completed"] == 1
-        assert server.get("/pacs/").json()["waiting"] == [{"image": uid, "tag": "final"}]
-        refused = server.get("/proxy/dicom/qido/studies")
-        assert (refused.status_code, refused.json()["detail"][:8]) == (503, "the PACS")
-        shutil.rmtree(server.data_dir / "pacs" / "series")
-        refused = server.get(f"/datastore/image?image={uid}")
-        assert refused.status_code == 503
-        assert "does not answer" in refused.json()["detail"]
-        server.process.kill()
-    with serve(connection.url, seeing_models, **place) as server:  # starts although there is no PACS
-        assert server.get("/info/").json()["datastore"]["completed"] == 1
-        assert "does not answer" in server.get("/pacs/").json()["error"]
-        with pacs():
-            end = time.monotonic() + 90
-            while server.get("/pacs/").json()["waiting"]:
-                assert time.monotonic() < end
-                server.get("/info/")  # as a viewer does; without anyone it takes longer
-                time.sleep(0.3)
-            client = PacsClient(connection)
-            ((series, info),) = client.series({"Modality": "SEG"}).items()
-            (header,) = client.headers(info["StudyInstanceUID"], series)
-            dataset = client.instance(info["StudyInstanceUID"], series, str(header.SOPInstanceUID))
-    np.testing.assert_array_equal(read_segmentation(dataset, files, ORGANS).numpy()[0], labels)
-    assert dataset.ContentCreatorName == "Roe^Jane"
-    assert command(["purge", "--data-dir", str(tmp_path / "data")]) == 0
-    assert not list((tmp_path / "data" / "pacs" / "series").glob("*"))
-    assert len(list((tmp_path / "data" / "pacs" / "labels" / "final").glob("*.nii.gz"))) == 1
