@@ -2,13 +2,14 @@
  * One series and its label, and what is told about it.
  * @module
  */
-import { encodeRuns, sliceRange, survey } from './runs.js';
+import { sliceRange } from './runs.js';
 import { ServerError } from './server.js';
+import { Survey } from './survey.js';
 
 /** @param {string} image @returns {import('./types').Case} */
 export function newCase(image) {
   const empty = { origin: null, base: null, label: null, stored: null, draft: null, message: null };
-  return { image, ...empty, counts: [], dirty: false, busy: '', hash: null };
+  return { image, ...empty, counts: [], dirty: false, busy: '', hash: null, survey: new Survey() };
 }
 
 /** @param {import('./types').Label} label @returns {import('./types').LabelOrigin} */
@@ -43,7 +44,6 @@ export function failure(busy, error) {
   return { kind: 'error', text, actions: storing ? [...actions, ...(status === 401 ? ['again'] : []), 'save'] : actions };
 }
 
-
 /**
  * Read what is shown: labels, volumes, and whether it is stored.
  * @param {import('./types').Case} opened
@@ -56,12 +56,11 @@ export function lookAt(opened, viewer) {
     return opened.label;
   }
   const segments = viewer.segments(opened.image);
-  const { counts, hash } = survey(slices.map(({ pixels }) => pixels));
+  const { slices: labels, counts, hash } = opened.survey.take(slices);
   opened.counts = counts;
   opened.hash = `${hash} ${segments.map(({ id, name }) => (counts[id] ? `${id} ${name}` : '')).join()}`;
   opened.dirty = opened.hash !== opened.stored;
-  const runs = slices.map(({ name, pixels }) => ({ ...name, runs: encodeRuns(pixels) }));
-  opened.label = { ...opened.label, segments, slices: runs };
+  opened.label = { ...opened.label, segments, slices: labels };
   return opened.label;
 }
 

@@ -3,7 +3,7 @@
  * nothing of how either is made or of how the panel looks.
  * @module
  */
-import { failure, filled, lookAt, newCase, originOf, scopeOf, storedText, submissionOf } from './cases.js';
+import { failure, filled, lookAt, newCase, originOf, storedText, submissionOf } from './cases.js';
 
 const NAME = 'monailabel.name';
 const SETTLE = 250; // ms without a change until volumes are counted and the draft is kept
@@ -15,14 +15,18 @@ const POLL = 5000; // ms between two looks at a training
 export class Session {
   /**
    * @param {object} parts
-   * @param {import('./server.js').Server} parts.server
+   * @param {import('./types').LabelServer} parts.server
    * @param {import('./types').LabelViewer} parts.viewer
-   * @param {{get: Function, put: Function, remove: Function}} parts.drafts
-   * @param {{getItem: Function, setItem: Function}} parts.storage keeps the person's name
+   * @param {import('./types').DraftStore} parts.drafts
+   * @param {Pick<Storage, 'getItem' | 'setItem'>} parts.storage keeps the person's name
    * @param {() => number} [parts.now]
    */
   constructor({ server, viewer, drafts, storage, now = Date.now }) {
-    Object.assign(this, { server, viewer, drafts, storage, now });
+    this.server = server;
+    this.viewer = viewer;
+    this.drafts = drafts;
+    this.storage = storage;
+    this.now = now;
     /** @type {Map<string, Case>} */
     this.cases = new Map();
     /** @type {Case | null} */
@@ -249,11 +253,6 @@ export class Session {
   /** Read what is shown. @param {Case} opened */
   look(opened) {
     return lookAt(opened, this.viewer);
-  }
-
-  /** The slices that a person means. @param {string} what "all", "slice", "range" */
-  scope(what, first, last) {
-    return scopeOf(this.viewer, this.current.image, what, first, last);
   }
 
   /**
