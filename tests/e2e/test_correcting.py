@@ -3,45 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pydicom
 import pytest
-from helpers_ohif import ODD, SPARE, STACKS, TOKEN, Reader, reader
+from helpers_ohif import ODD, SPARE, STACKS, Reader, assert_same, count, planes_of
 from helpers_pacs import ORGANS
 from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-
-@pytest.fixture
-def person(clinic):
-    with reader(clinic.server) as found:
-        found.log_in(TOKEN)
-        yield found
-        assert not found.errors
-        assert not found.page.foreign, "the viewer works without the internet"
-
-
-def planes_of(segmentation: pydicom.Dataset) -> dict[str, np.ndarray]:
-    """Return the labels (row, column) of each referenced image by its SOP instance UID."""
-    planes: dict[str, np.ndarray] = {}
-    frames = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
-    for frame, group in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
-        uid = str(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
-        number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        plane = planes.setdefault(uid, np.zeros(frame.shape, np.uint8))
-        plane[frame > 0] = number
-    return planes
-
-
-def assert_same(planes: dict[str, np.ndarray], voxels: dict[str, np.ndarray]) -> None:
-    """Compare labels slice by slice; a slice that a segmentation has no frame of is empty."""
-    assert set(planes) <= set(voxels)
-    for uid, pixels in voxels.items():
-        np.testing.assert_array_equal(planes.get(uid, np.zeros_like(pixels)), pixels)
-
-
-def count(voxels: dict[str, np.ndarray], label: int) -> int:
-    return sum(int(np.count_nonzero(pixels == label)) for pixels in voxels.values())
 
 
 @pytest.mark.parametrize("stack", STACKS)
