@@ -27,8 +27,8 @@ STACKS = (ODD, "coronal", "oblique")
 SPARE = "spare"  # a study that tests leave as it is
 
 WAIT = 60_000  # ms
-READ = """() => {
-  const found = cornerstoneTools.segmentation.state.getSegmentations().filter(s => s.label === 'MONAI Label')[0];
+READ = """label => {
+  const found = cornerstoneTools.segmentation.state.getSegmentations().find(s => s.label === label);
   return found.representationData.Labelmap.imageIds.map(id => {
     const image = cornerstone.cache.getImage(id);
     const uid = /instances\\/([0-9.]+)\\//.exec(image.referencedImageId)[1];
@@ -172,9 +172,13 @@ class Reader:
         """Return a part of the panel."""
         return self.page.locator(f"[data-cy=ml-{name}]")
 
-    def voxels(self) -> dict[str, np.ndarray]:
-        """Return the labels (row, column) of each image by its SOP instance UID, as the viewer holds them."""
-        found = self.page.evaluate(READ)
+    def voxels(self, label: str = "MONAI Label") -> dict[str, np.ndarray]:
+        """Return the labels (row, column) of each image by its SOP instance UID, as the viewer holds them.
+
+        Args:
+            label: of OHIF's segmentation; ours, or the description of a DICOM SEG that it has opened.
+        """
+        found = self.page.evaluate(READ, label)
         return {
             uid: np.frombuffer(base64.b64decode(text), np.uint8).reshape(rows, columns)
             for uid, rows, columns, text in found

@@ -10,6 +10,9 @@ from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
+DESCRIPTION = "seeing: for research, not for clinical use"  # of a DICOM SEG of ours
+LOADED = "label => cornerstoneTools.segmentation.state.getSegmentations().some(found => found.label === label)"
+
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_organs_are_seen_corrected_stored_and_seen_again(clinic, person: Reader, stack):
@@ -166,3 +169,39 @@ def test_painting_in_another_plane_is_stored_too(clinic, person: Reader):
     person.store()
     expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
     assert_same(planes_of(clinic.segmentation(ODD)), painted)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_stored_segmentation_opens_in_the_viewer_without_our_panel(clinic, person: Reader, stack):
+    """As any OHIF opens it: from the list of series, in the mode that has nothing of ours."""
+    person.open(clinic.study(stack))
+    person.segment()
+    person.stroke("Brush", (0.42, 0.4), (0.58, 0.45))
+    painted = person.voxels()
+    person.store()
+    expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
+    person.page.goto(f"{person.server.url}/ohif/viewer?StudyInstanceUIDs={clinic.study(stack)}")
+    series = person.page.locator("[data-cy=study-browser-thumbnail-no-image]", has_text="SEG")
+    expect(series).to_have_count(1)
+    person.page.locator(".shepherd-element").wait_for()  # OHIF's tour of its tools
+    person.page.get_by_role("button", name="Skip all").click()
+    series.dblclick()
+    person.page.get_by_role("button", name="Yes").click()
+    person.page.wait_for_function(LOADED, arg=DESCRIPTION)
+    assert person.page.evaluate("cornerstoneTools.segmentation.state.getSegmentations().length") == 1
+    for uid, pixels in person.voxels(DESCRIPTION).items():
+        np.testing.assert_array_equal(pixels, painted[uid])
+
+
+def test_training_is_started_followed_and_stopped(clinic, person: Reader):
+    person.open(clinic.study(ODD))
+    person.segment()
+    expect(person.part("badge")).to_contain_text("seeing 0.1.0")
+    person.store()
+    expect(person.part("badge")).to_contain_text("seeing 0.1.0")
+    person.part("train").click()
+    training = person.page.locator(".ml section", has_text="Training")
+    expect(training.locator("progress")).to_be_visible(timeout=60_000)
+    expect(training).to_contain_text("epoch")
+    training.get_by_role("button", name="Stop").click()
+    expect(person.part("train")).to_be_visible(timeout=60_000)

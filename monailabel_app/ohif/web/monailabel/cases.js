@@ -35,6 +35,25 @@ export function storedText({ pacs }) {
   return `Stored on the server. The PACS cannot have it: ${pacs}`;
 }
 
+/**
+ * Ask whether the PACS has taken a label that waited for it.
+ * @param {import('./types').Case | null} opened
+ * @param {import('./types').LabelServer} server
+ * @returns {Promise<boolean>} whether it still waits
+ */
+export async function stillWaits(opened, server) {
+  const origin = opened?.origin;
+  if (origin?.pacs !== 'waits') {
+    return false;
+  }
+  const { label } = await server.image(opened.image);
+  if (label?.digest === origin.digest && label.pacs !== 'waits') {
+    origin.pacs = label.pacs;
+    opened.message = { kind: 'done', text: storedText(origin) };
+  }
+  return origin.pacs === 'waits';
+}
+
 /** @param {string} busy @param {Error} error @returns {import('./types').Message} */
 export function failure(busy, error) {
   const status = error instanceof ServerError ? error.status : -1;
