@@ -16,6 +16,7 @@ from helpers_imaging import affine_of, painted_volume, ramp
 from helpers_pacs import need, send, write_stack
 from helpers_server import Server
 from playwright.sync_api import Page, expect
+from pydicom.pixel_data_handlers.util import apply_modality_lut
 
 from monailabel_app.ohif.package import default_folder, find_site
 from monailabel_app.pacs.client import PacsClient
@@ -26,14 +27,19 @@ STACKS = (ODD, "coronal", "oblique")
 SPARE = "spare"  # a study that tests leave as it is
 
 WAIT = 60_000  # ms
-READ = """() => {
-  const found = cornerstoneTools.segmentation.state.getSegmentations().filter(s => s.label === 'MONAI Label')[0];
+READ = """label => {
+  const found = cornerstoneTools.segmentation.state.getSegmentations().find(s => s.label === label);
   return found.representationData.Labelmap.imageIds.map(id => {
     const image = cornerstone.cache.getImage(id);
     const uid = /instances\\/([0-9.]+)\\//.exec(image.referencedImageId)[1];
     const pixels = image.voxelManager.getScalarData();
     return [uid, image.rows, image.columns, btoa(String.fromCharCode(...pixels))];
   });
+}"""
+
+SLICE = """() => {
+  const { viewport } = cornerstone.getEnabledElements()[0];
+  return cornerstone.metaData.get('sopCommonModule', viewport.getCurrentImageId()).sopInstanceUID;
 }"""
 
 
@@ -48,6 +54,7 @@ class Clinic:
     def __init__(self, folder: Path, client: PacsClient) -> None:
         self.client = client
         self.headers: dict[str, pydicom.Dataset] = {}
+        self.files: dict[str, list[Path]] = {}
         for number, stack in enumerate((*STACKS, SPARE)):
             place, tags = folder / f"dicom {number}", {"PatientID": f"P{number}", "PatientName": f"DOE^{number}"}
             if stack == ODD:
@@ -58,6 +65,7 @@ class Clinic:
                 files, *_ = write_stack(place, "axial descending" if stack == SPARE else stack, **tags)
             send(client, files)
             self.headers[stack] = pydicom.dcmread(files[0])
+            self.files[stack] = files
         self.server: Server | None = None
 
     def study(self, stack: str) -> str:
@@ -70,6 +78,11 @@ class Clinic:
         assert self.server is not None
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         return requests.request(method, self.server.url + path, headers=bearer, timeout=60, **more)
+
+    def grey_values(self, stack: str) -> dict[str, np.ndarray]:
+        """Return the images (row, column) of a series by their SOP instance UIDs."""
+        found = [pydicom.dcmread(file) for file in self.files[stack]]
+        return {str(image.SOPInstanceUID): apply_modality_lut(image.pixel_array, image) for image in found}
 
     def segmentation(self, stack: str) -> pydicom.Dataset:
         """Return the segmentation that the PACS got last."""
@@ -125,6 +138,10 @@ class Reader:
         self.page.click(f"[data-cy={tool}-btn]")
         self.page.fill("[data-cy$=-radius] input", str(radius))
         self.page.keyboard.press("Tab")
+        self.drag(start, end, viewport)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float], viewport: int = 0) -> None:
+        """Draw with the tool that is chosen, from place to place in fractions of the viewport."""
         box = self.page.locator(".cornerstone-canvas").nth(viewport).bounding_box()
         assert box is not None
         (x0, y0), (x1, y1) = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
@@ -133,6 +150,16 @@ class Reader:
         self.page.mouse.move(x1, y1, steps=8)
         self.page.mouse.up()
         self.page.wait_for_timeout(600)  # the panel counts when the hand rests
+
+    def press(self, *keys: str) -> None:
+        """Press keys, one after the other."""
+        for key in keys:
+            self.page.keyboard.press(key)
+            self.page.wait_for_timeout(500)
+
+    def slice(self) -> str:
+        """Return the SOP instance UID of the image in the first viewport."""
+        return self.page.evaluate(SLICE)
 
     def store(self, name: str = "Roe^Jane") -> None:
         """Say who one is, and store."""
@@ -145,9 +172,13 @@ class Reader:
         """Return a part of the panel."""
         return self.page.locator(f"[data-cy=ml-{name}]")
 
-    def voxels(self) -> dict[str, np.ndarray]:
-        """Return the labels (row, column) of each image by its SOP instance UID, as the viewer holds them."""
-        found = self.page.evaluate(READ)
+    def voxels(self, label: str = "MONAI Label") -> dict[str, np.ndarray]:
+        """Return the labels (row, column) of each image by its SOP instance UID, as the viewer holds them.
+
+        Args:
+            label: of OHIF's segmentation; ours, or the description of a DICOM SEG that it has opened.
+        """
+        found = self.page.evaluate(READ, label)
         return {
             uid: np.frombuffer(base64.b64decode(text), np.uint8).reshape(rows, columns)
             for uid, rows, columns, text in found
@@ -160,3 +191,26 @@ def reader(server: Server) -> Iterator[Reader]:
     need_ohif()
     with browser(server.url) as page:
         yield Reader(page, server)
+
+
+def planes_of(segmentation: pydicom.Dataset) -> dict[str, np.ndarray]:
+    """Return the labels (row, column) of each referenced image by its SOP instance UID."""
+    planes: dict[str, np.ndarray] = {}
+    frames = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
+    for frame, group in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
+        uid = str(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
+        number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        plane = planes.setdefault(uid, np.zeros(frame.shape, np.uint8))
+        plane[frame > 0] = number
+    return planes
+
+
+def assert_same(planes: dict[str, np.ndarray], voxels: dict[str, np.ndarray]) -> None:
+    """Compare labels slice by slice; a slice that a segmentation has no frame of is empty."""
+    assert set(planes) <= set(voxels)
+    for uid, pixels in voxels.items():
+        np.testing.assert_array_equal(planes.get(uid, np.zeros_like(pixels)), pixels)
+
+
+def count(voxels: dict[str, np.ndarray], label: int) -> int:
+    return sum(int(np.count_nonzero(pixels == label)) for pixels in voxels.values())

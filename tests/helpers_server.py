@@ -57,12 +57,10 @@ def write_studies(folder: Path, count: int) -> Path:
 
 @contextmanager
 def serve(
-    studies: Path | str, models: Path, *arguments: str, data_dir: Path | None = None, **environment
+    studies: Path | str, models: Path, *arguments: str, data_dir: Path | None = None, port: int = 0, **environment
 ) -> Iterator[Server]:
     """Start the documented command and stop it at the end; for a PACS, `studies` is its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = port or free_port()
     data_dir = data_dir or Path(studies) / ".swin_umamba"
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / f"process_{port}.log"
@@ -85,6 +83,13 @@ def serve(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _wait(server: Server) -> None:

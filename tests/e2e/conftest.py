@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from helpers_ohif import TOKEN, Clinic
+from helpers_ohif import TOKEN, Clinic, reader
 from helpers_pacs import need_orthanc, write_seeing_model
 from helpers_server import serve
 
@@ -32,3 +32,13 @@ def clinic(tmp_path_factory, seeing_models):
         with serve(connection.url, seeing_models, *token, **more) as server:
             found.server = server
             yield found
+
+
+@pytest.fixture
+def person(clinic):
+    """Somebody who has logged in to the server of the clinic."""
+    with reader(clinic.server) as found:
+        found.log_in(TOKEN)
+        yield found
+        assert not found.errors
+        assert not found.page.foreign, "the viewer works without the internet"

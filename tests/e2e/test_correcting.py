@@ -3,45 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pydicom
 import pytest
-from helpers_ohif import ODD, SPARE, STACKS, TOKEN, Reader, reader
+from helpers_ohif import ODD, SPARE, STACKS, Reader, assert_same, count, planes_of
 from helpers_pacs import ORGANS
 from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-
-@pytest.fixture
-def person(clinic):
-    with reader(clinic.server) as found:
-        found.log_in(TOKEN)
-        yield found
-        assert not found.errors
-        assert not found.page.foreign, "the viewer works without the internet"
-
-
-def planes_of(segmentation: pydicom.Dataset) -> dict[str, np.ndarray]:
-    """Return the labels (row, column) of each referenced image by its SOP instance UID."""
-    planes: dict[str, np.ndarray] = {}
-    frames = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
-    for frame, group in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
-        uid = str(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
-        number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        plane = planes.setdefault(uid, np.zeros(frame.shape, np.uint8))
-        plane[frame > 0] = number
-    return planes
-
-
-def assert_same(planes: dict[str, np.ndarray], voxels: dict[str, np.ndarray]) -> None:
-    """Compare labels slice by slice; a slice that a segmentation has no frame of is empty."""
-    assert set(planes) <= set(voxels)
-    for uid, pixels in voxels.items():
-        np.testing.assert_array_equal(planes.get(uid, np.zeros_like(pixels)), pixels)
-
-
-def count(voxels: dict[str, np.ndarray], label: int) -> int:
-    return sum(int(np.count_nonzero(pixels == label)) for pixels in voxels.values())
+DESCRIPTION = "seeing: for research, not for clinical use"  # of a DICOM SEG of ours
+LOADED = "label => cornerstoneTools.segmentation.state.getSegmentations().some(found => found.label === label)"
 
 
 @pytest.mark.parametrize("stack", STACKS)
@@ -199,3 +169,39 @@ def test_painting_in_another_plane_is_stored_too(clinic, person: Reader):
     person.store()
     expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
     assert_same(planes_of(clinic.segmentation(ODD)), painted)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_stored_segmentation_opens_in_the_viewer_without_our_panel(clinic, person: Reader, stack):
+    """As any OHIF opens it: from the list of series, in the mode that has nothing of ours."""
+    person.open(clinic.study(stack))
+    person.segment()
+    person.stroke("Brush", (0.42, 0.4), (0.58, 0.45))
+    painted = person.voxels()
+    person.store()
+    expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
+    person.page.goto(f"{person.server.url}/ohif/viewer?StudyInstanceUIDs={clinic.study(stack)}")
+    series = person.page.locator("[data-cy=study-browser-thumbnail-no-image]", has_text="SEG")
+    expect(series).to_have_count(1)
+    person.page.locator(".shepherd-element").wait_for()  # OHIF's tour of its tools
+    person.page.get_by_role("button", name="Skip all").click()
+    series.dblclick()
+    person.page.get_by_role("button", name="Yes").click()
+    person.page.wait_for_function(LOADED, arg=DESCRIPTION)
+    assert person.page.evaluate("cornerstoneTools.segmentation.state.getSegmentations().length") == 1
+    for uid, pixels in person.voxels(DESCRIPTION).items():
+        np.testing.assert_array_equal(pixels, painted[uid])
+
+
+def test_training_is_started_followed_and_stopped(clinic, person: Reader):
+    person.open(clinic.study(ODD))
+    person.segment()
+    expect(person.part("badge")).to_contain_text("seeing 0.1.0")
+    person.store()
+    expect(person.part("badge")).to_contain_text("seeing 0.1.0")
+    person.part("train").click()
+    training = person.page.locator(".ml section", has_text="Training")
+    expect(training.locator("progress")).to_be_visible(timeout=60_000)
+    expect(training).to_contain_text("epoch")
+    training.get_by_role("button", name="Stop").click()
+    expect(person.part("train")).to_be_visible(timeout=60_000)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { decodeRuns, encodeRuns, keyOf, sliceRange, survey } from '../../monailabel_app/ohif/web/monailabel/runs.js';
+import { decodeRuns, encodeRuns, keyOf, sliceRange } from '../../monailabel_app/ohif/web/monailabel/runs.js';
 
 test('runs say count and label, row after row', () => {
   assert.deepEqual(encodeRuns(Uint8Array.of(0, 0, 0, 2, 2, 0, 1)), [3, 0, 2, 2, 1, 0, 1, 1]);
@@ -16,14 +16,6 @@ test('runs give the pixels back', () => {
 test('runs that do not fill the slice are refused', () => {
   assert.throws(() => decodeRuns([3, 0, 2, 1], 6), /5 pixels in a slice, the image 6/);
   assert.throws(() => decodeRuns([3, 0, 9, 1], 6), /12 pixels/);
-});
-
-test('a survey counts labels and tells label maps apart', () => {
-  const { counts, hash } = survey([Uint8Array.of(0, 1, 1), Uint8Array.of(2, 0, 1)]);
-  assert.deepEqual(counts.slice(0, 4), [2, 3, 1, 0]);
-  assert.equal(survey([Uint8Array.of(0, 1, 1), Uint8Array.of(2, 0, 1)]).hash, hash);
-  assert.notEqual(survey([Uint8Array.of(0, 1, 1), Uint8Array.of(2, 1, 0)]).hash, hash);
-  assert.notEqual(survey([Uint8Array.of(2, 0, 1), Uint8Array.of(0, 1, 1)]).hash, hash);
 });
 
 test('slices have names that find them', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { storedText } from '../../monailabel_app/ohif/web/monailabel/cases.js';
+import { scopeOf, storedText } from '../../monailabel_app/ohif/web/monailabel/cases.js';
 import { decodeRuns, keyOf } from '../../monailabel_app/ohif/web/monailabel/runs.js';
 import { ServerError } from '../../monailabel_app/ohif/web/monailabel/server.js';
 import { Session } from '../../monailabel_app/ohif/web/monailabel/session.js';
@@ -129,12 +129,12 @@ test('segmenting some slices leaves the others', async () => {
   await all.session.segment(null);
   await paint(all, 'a', 2);
   await paint(all, 'c', 1);
-  await all.session.segment(all.session.scope('slice'));
+  await all.session.segment(scopeOf(all.viewer, 'S', 'slice'));
   assert.deepEqual(all.server.asked.slices, [{ uid: 'c', frame: 1 }]);
   assert.deepEqual([...all.viewer.pixels.get('a/1')], [2, 2, 2, 2]);
   assert.deepEqual([...all.viewer.pixels.get('c/1')], [0, 0, 2, 2]);
-  assert.deepEqual(all.session.scope('range', 1, 2), NAMES.slice(0, 2));
-  assert.throws(() => all.session.scope('range', 2, 9), RangeError);
+  assert.deepEqual(scopeOf(all.viewer, 'S', 'range', 1, 2), NAMES.slice(0, 2));
+  assert.throws(() => scopeOf(all.viewer, 'S', 'range', 2, 9), RangeError);
 });
 
 test('a first segmentation of some slices leaves the others empty', async () => {

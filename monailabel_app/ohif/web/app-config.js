@@ -33,6 +33,7 @@ window.config = {
         qidoRoot: '/proxy/dicom/qido',
         wadoRoot: '/proxy/dicom/wado',
         wadoUriRoot: '/proxy/dicom/wado',
+        queryLimit: 2000, // studies of one query; the list has pages of what came, and its filters are the PACS's
         qidoSupportsIncludeField: true,
         supportsReject: false,
         imageRendering: 'wadors',

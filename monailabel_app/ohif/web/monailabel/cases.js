@@ -2,13 +2,14 @@
  * One series and its label, and what is told about it.
  * @module
  */
-import { encodeRuns, sliceRange, survey } from './runs.js';
+import { sliceRange } from './runs.js';
 import { ServerError } from './server.js';
+import { Survey } from './survey.js';
 
 /** @param {string} image @returns {import('./types').Case} */
 export function newCase(image) {
   const empty = { origin: null, base: null, label: null, stored: null, draft: null, message: null };
-  return { image, ...empty, counts: [], dirty: false, busy: '', hash: null };
+  return { image, ...empty, counts: [], dirty: false, busy: '', hash: null, survey: new Survey() };
 }
 
 /** @param {import('./types').Label} label @returns {import('./types').LabelOrigin} */
@@ -34,6 +35,25 @@ export function storedText({ pacs }) {
   return `Stored on the server. The PACS cannot have it: ${pacs}`;
 }
 
+/**
+ * Ask whether the PACS has taken a label that waited for it.
+ * @param {import('./types').Case | null} opened
+ * @param {import('./types').LabelServer} server
+ * @returns {Promise<boolean>} whether it still waits
+ */
+export async function stillWaits(opened, server) {
+  const origin = opened?.origin;
+  if (origin?.pacs !== 'waits') {
+    return false;
+  }
+  const { label } = await server.image(opened.image);
+  if (label?.digest === origin.digest && label.pacs !== 'waits') {
+    origin.pacs = label.pacs;
+    opened.message = { kind: 'done', text: storedText(origin) };
+  }
+  return origin.pacs === 'waits';
+}
+
 /** @param {string} busy @param {Error} error @returns {import('./types').Message} */
 export function failure(busy, error) {
   const status = error instanceof ServerError ? error.status : -1;
@@ -42,7 +62,6 @@ export function failure(busy, error) {
   const text = storing ? `Not stored: ${error.message} Your changes are still here.` : error.message;
   return { kind: 'error', text, actions: storing ? [...actions, ...(status === 401 ? ['again'] : []), 'save'] : actions };
 }
-
 
 /**
  * Read what is shown: labels, volumes, and whether it is stored.
@@ -56,12 +75,11 @@ export function lookAt(opened, viewer) {
     return opened.label;
   }
   const segments = viewer.segments(opened.image);
-  const { counts, hash } = survey(slices.map(({ pixels }) => pixels));
+  const { slices: labels, counts, hash } = opened.survey.take(slices);
   opened.counts = counts;
   opened.hash = `${hash} ${segments.map(({ id, name }) => (counts[id] ? `${id} ${name}` : '')).join()}`;
   opened.dirty = opened.hash !== opened.stored;
-  const runs = slices.map(({ name, pixels }) => ({ ...name, runs: encodeRuns(pixels) }));
-  opened.label = { ...opened.label, segments, slices: runs };
+  opened.label = { ...opened.label, segments, slices: labels };
   return opened.label;
 }
 

@@ -14,7 +14,7 @@ export function el(tag, { data, ...properties } = {}, ...children) {
   if (data) {
     element.dataset.cy = data;
   }
-  element.append(...children.filter((child) => child || child === ''));
+  element.append(.../** @type {(Node | string)[]} */ (children.filter((child) => child || child === '')));
   return element;
 }
 

@@ -6,17 +6,28 @@ import { Drafts } from './drafts.js';
 import { Panel } from './panel.js';
 import { Server } from './server.js';
 import { Session } from './session.js';
+import { ThresholdRange } from './threshold.js';
 import { OhifViewer } from './viewer.js';
 
-/** @type {{viewer: OhifViewer, session: Session, panel: Panel} | null} */
+/**
+ * What OHIF gives an extension.
+ * @typedef {object} Ohif
+ * @property {{services: Record<string, any>}} servicesManager
+ * @property {{runCommand: (name: string, options: object, context?: string) => any}} commandsManager
+ */
+
+const MODE = /\/segmentation\/?$/; // the route of the mode that has the panel
+
+/** @type {{viewer: OhifViewer, session: Session, panel: Panel, threshold: ThresholdRange} | null} */
 let parts = null;
 
-/** @param {{servicesManager: {services: Record<string, any>}}} ohif */
-function assemble({ servicesManager }) {
+/** @param {Ohif} ohif */
+function assemble({ servicesManager: { services }, commandsManager }) {
   if (!parts) {
-    const viewer = new OhifViewer(servicesManager.services);
+    const viewer = new OhifViewer(services);
     const session = new Session({ server: new Server(), viewer, drafts: new Drafts(), storage: window.localStorage });
-    parts = { viewer, session, panel: new Panel(session, viewer) };
+    const threshold = new ThresholdRange(services, commandsManager, () => viewer.activeDisplaySet());
+    parts = { viewer, session, panel: new Panel(session, viewer), threshold };
     window.addEventListener('beforeunload', (event) => session.dirty && event.preventDefault());
   }
   return parts;
@@ -36,26 +47,41 @@ function component() {
 export default {
   id: 'monailabel',
 
-  /** @param {any} ohif */
+  /** @param {Ohif} ohif */
   getPanelModule(ohif) {
     assemble(ohif);
     return [{ name: 'panel', iconName: 'tab-segmentation', iconLabel: 'MONAI Label', label: 'MONAI Label', component }];
   },
 
-  /** @param {any} ohif */
+  /** OHIF's own commands, which ours stand in front of. @param {Ohif} ohif */
+  getCommandsModule(ohif) {
+    const { viewer } = assemble(ohif);
+    const start = () => ohif.commandsManager.runCommand('interpolateLabelmap', {}, 'CORNERSTONE');
+    return { defaultContext: 'MONAILABEL', definitions: { interpolateLabelmap: () => viewer.interpolate(start) } };
+  },
+
+  /** Other modes show what the PACS has, and nothing of ours. @param {Ohif} ohif */
   onModeEnter(ohif) {
-    const { viewer, session } = assemble(ohif);
+    if (!MODE.test(window.location.pathname)) {
+      return;
+    }
+    const { viewer, session, threshold } = assemble(ohif);
     session.leave();
     session.refresh();
     viewer.watch({
-      opened: (image) => session.open(image),
+      opened: (image) => {
+        session.open(image);
+        threshold.loaded();
+      },
       modified: (image) => session.modified(image),
       removed: (image) => session.removed(image),
     });
+    threshold.watch();
   },
 
   onModeExit() {
-    parts.viewer.unwatch();
-    parts.session.leave();
+    parts?.threshold.unwatch();
+    parts?.viewer.unwatch();
+    parts?.session.leave();
   },
 };

@@ -2,6 +2,7 @@
  * The panel "MONAI Label": what is shown of a session, and the buttons that act on it.
  * @module
  */
+import { scopeOf } from './cases.js';
 import { button, dateText, download, el, millilitres, select, STYLE } from './dom.js';
 
 const SCOPES = { all: 'whole image', slice: 'this slice', range: 'slices' };
@@ -29,7 +30,7 @@ export class Panel {
     add.onkeydown = ({ key }) => key === 'Enter' && this.addOrgan();
     const name = { className: 'wide', value: session.name, placeholder: 'your name', data: 'ml-name', autocomplete: 'name' };
     return {
-      ...Object.fromEntries(['server', 'state', 'message', 'organs', 'work', 'training'].map((part) => [part, el('div')])),
+      ...{ server: el('div'), state: el('div'), message: el('div'), organs: el('div'), work: el('div'), training: el('div') },
       name: el('input', { ...name, onchange: ({ target }) => session.setName(target.value) }),
       model: el('select', { data: 'ml-model', onchange: ({ target }) => this.choose(target.value) }),
       scope: select(SCOPES, { data: 'ml-scope', onchange: () => this.draw() }),
@@ -109,6 +110,7 @@ export class Panel {
   /** @param {string} action */
   action(action) {
     const { session } = this;
+    /** @type {Record<string, [string, () => unknown]>} */
     const known = {
       again: ['Try again', () => session.store()],
       replace: ['Replace it with mine', () => session.store({ replace: true })],
@@ -117,7 +119,8 @@ export class Panel {
       bring: ['Bring it back', () => session.bringBack()],
       login: ['Log in', () => window.open('/login', '_blank')],
     };
-    return button(...known[action], { data: `ml-action-${action}` });
+    const [text, act] = known[action];
+    return button(text, act, { data: `ml-action-${action}` });
   }
 
   organs() {
@@ -175,9 +178,10 @@ export class Panel {
   }
 
   segment() {
-    const { session, parts } = this;
+    const { session, parts, viewer } = this;
+    const ends = [parts.first, parts.last].map(({ value }) => Number(value));
     try {
-      session.segment(session.scope(parts.scope.value, Number(parts.first.value), Number(parts.last.value)));
+      session.segment(scopeOf(viewer, session.current.image, parts.scope.value, ends[0], ends[1]));
     } catch (error) {
       session.current.message = { kind: 'error', text: error.message };
       this.draw();

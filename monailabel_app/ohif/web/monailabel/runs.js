@@ -39,28 +39,6 @@ export function decodeRuns(runs, size) {
 }
 
 /**
- * Count the voxels of each label, and make a number of all voxels that another label map hardly has too.
- * @param {Iterable<Uint8Array>} slices in an order that stays the same
- * @returns {{counts: number[], hash: number}} voxels by label, 0 to 255
- */
-export function survey(slices) {
-  const counts = new Array(256).fill(0);
-  let hash = 0x811c9dc5;
-  for (const pixels of slices) {
-    for (let i = 0, start = 0; i < pixels.length; start = i) {
-      const label = pixels[i];
-      while (i < pixels.length && pixels[i] === label) {
-        i++;
-      }
-      counts[label] += i - start;
-      hash = Math.imul(hash ^ label, 0x01000193);
-      hash = Math.imul(hash ^ (i - start), 0x01000193);
-    }
-  }
-  return { counts, hash };
-}
-
-/**
  * The name of a slice, to find it by.
  * @param {{uid: string, frame: number}} slice
  * @returns {string}

@@ -96,6 +96,7 @@ export class Server {
    * @throws {ServerError}
    */
   async ask(method, path, body) {
+    /** @type {RequestInit & {headers: Record<string, string>}} */
     const request = { method, headers: { accept: 'application/json' }, credentials: 'same-origin' };
     if (body !== undefined) {
       request.headers['content-type'] = 'application/json';

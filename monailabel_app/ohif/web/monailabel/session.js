@@ -3,11 +3,11 @@
  * nothing of how either is made or of how the panel looks.
  * @module
  */
-import { failure, filled, lookAt, newCase, originOf, scopeOf, storedText, submissionOf } from './cases.js';
+import { failure, filled, lookAt, newCase, originOf, stillWaits, storedText, submissionOf } from './cases.js';
 
 const NAME = 'monailabel.name';
 const SETTLE = 250; // ms without a change until volumes are counted and the draft is kept
-const POLL = 5000; // ms between two looks at a training
+const POLL = 5000; // ms between two looks at the server
 
 /** @typedef {import('./types').Case} Case */
 
@@ -15,14 +15,18 @@ const POLL = 5000; // ms between two looks at a training
 export class Session {
   /**
    * @param {object} parts
-   * @param {import('./server.js').Server} parts.server
+   * @param {import('./types').LabelServer} parts.server
    * @param {import('./types').LabelViewer} parts.viewer
-   * @param {{get: Function, put: Function, remove: Function}} parts.drafts
-   * @param {{getItem: Function, setItem: Function}} parts.storage keeps the person's name
+   * @param {import('./types').DraftStore} parts.drafts
+   * @param {Pick<Storage, 'getItem' | 'setItem'>} parts.storage keeps the person's name
    * @param {() => number} [parts.now]
    */
   constructor({ server, viewer, drafts, storage, now = Date.now }) {
-    Object.assign(this, { server, viewer, drafts, storage, now });
+    this.server = server;
+    this.viewer = viewer;
+    this.drafts = drafts;
+    this.storage = storage;
+    this.now = now;
     /** @type {Map<string, Case>} */
     this.cases = new Map();
     /** @type {Case | null} */
@@ -54,19 +58,21 @@ export class Session {
     this.changed();
   }
 
-  /** Ask the server for models and progress; again as long as a training runs. */
+  /** Ask the server for models and progress; again as long as a training runs, a label waits, or it does not answer. */
   async refresh() {
     clearTimeout(this.poll);
+    let again = false;
     try {
       this.overview = await this.server.overview();
       this.problem = '';
       if (!this.overview.models.some(({ name }) => name === this.model)) {
         this.model = this.overview.models[0]?.name || '';
       }
+      again = this.overview.training.running || (await stillWaits(this.current, this.server));
     } catch (error) {
       this.problem = error.message;
     }
-    if (this.overview?.training.running) {
+    if (again || this.problem) {
       this.poll = setTimeout(() => this.refresh(), POLL);
     }
     this.changed();
@@ -251,11 +257,6 @@ export class Session {
     return lookAt(opened, this.viewer);
   }
 
-  /** The slices that a person means. @param {string} what "all", "slice", "range" */
-  scope(what, first, last) {
-    return scopeOf(this.viewer, this.current.image, what, first, last);
-  }
-
   /**
    * Do something with a case, and tell what came of it; what is shown stays when it fails.
    * @param {Case} opened
@@ -282,11 +283,8 @@ export class Session {
   /** A mode ends, and the viewer forgets all labels; what is not stored stays as drafts. */
   leave() {
     this.timers.forEach(clearTimeout);
-    for (const opened of this.cases.values()) {
-      if (opened.dirty && opened.label) {
-        this.keep(opened).catch(() => {});
-      }
-    }
+    const unstored = [...this.cases.values()].filter(({ dirty, label }) => dirty && label);
+    unstored.forEach((opened) => this.keep(opened).catch(() => {}));
     this.cases.clear();
     this.current = null;
     clearTimeout(this.poll);

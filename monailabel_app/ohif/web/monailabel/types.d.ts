@@ -1,5 +1,15 @@
 /** What server and panel tell each other, and what the panel needs of OHIF. */
 
+declare global {
+  interface Window {
+    /** OHIF's settings, which `app-config.js` makes. */
+    config: object;
+    /** OHIF exposes its parts. */
+    cornerstone: any;
+    cornerstoneTools: any;
+  }
+}
+
 export interface SliceName {
   /** SOP instance UID. */
   uid: string;
@@ -87,6 +97,8 @@ export interface Case {
   /** Hash of it, and of what the server has. */
   hash: string | null;
   stored: string | null;
+  /** Reads it. */
+  survey: import('./survey.js').Survey;
   /** Voxels by label. */
   counts: number[];
   /** Changed and not stored. */
@@ -115,7 +127,7 @@ export interface Overview {
 
 /** The viewer as a session sees it; `viewer.js` is the one of OHIF, tests have their own. */
 export interface LabelViewer {
-  /** Show a label in all viewports of a series, in place of what is shown. */
+  /** Show a label in all viewports of a series, in place of what is shown; can be undone if something is. */
   show(image: string, label: Label): Promise<void>;
   /** Replace some slices of the shown label; can be undone. */
   replace(image: string, label: Label): void;
@@ -127,4 +139,23 @@ export interface LabelViewer {
   slices(image: string): SliceName[];
   /** The slice that is looked at, null in other planes than the series' own. */
   currentSlice(image: string): SliceName | null;
+}
+
+/** What a session needs of the server; `server.js` is the one, tests have their own. */
+export interface LabelServer {
+  overview(): Promise<Overview>;
+  image(image: string): Promise<ImageState>;
+  label(image: string): Promise<Label>;
+  segment(image: string, model: string, slices: SliceName[] | null): Promise<Label>;
+  store(image: string, submission: Submission): Promise<LabelOrigin>;
+  nextStudy(strategy: string, who: string): Promise<{ image: string; study: string | null } | null>;
+  train(model: string, who: string): Promise<unknown>;
+  stopTraining(): Promise<unknown>;
+}
+
+/** Keeps drafts by image; `drafts.js` does so in the browser. */
+export interface DraftStore {
+  get(image: string): Promise<Draft | undefined>;
+  put(image: string, draft: Draft): Promise<unknown>;
+  remove(image: string): Promise<unknown>;
 }

@@ -3,13 +3,17 @@
  * Slices are found by their SOP instance UIDs; OHIF has its images in an order of its own.
  * @module
  */
+import { History } from './history.js';
 import { decodeRuns, keyOf } from './runs.js';
+import { idOf, imageOf, sameSegments, segmentsOf } from './segments.js';
 
 const LABELMAP = 'Labelmap';
 const FRAME = /\/frames\/(\d+)/;
 const NO_IMAGES = ['SEG', 'RTSTRUCT', 'SR', 'PR', 'KO'];
 
-/** @implements {import('./types').LabelViewer} */
+/** @typedef {import('./types').LabelViewer} LabelViewer */
+
+/** @implements {LabelViewer} */
 export class OhifViewer {
   /**
    * @param {Record<string, any>} services of OHIF
@@ -18,6 +22,7 @@ export class OhifViewer {
   constructor(services, globals = window) {
     this.services = services;
     this.globals = globals;
+    this.history = new History(globals);
     /** @type {Map<string, import('./types').Segment[]>} colours by series */
     this.colours = new Map();
     /** @type {Map<string, Set<number>>} organs that are not drawn, by series */
@@ -81,18 +86,17 @@ export class OhifViewer {
    * @param {import('./types').Label} label
    */
   async show(image, label) {
-    const { segmentationService } = this.services;
-    const segmentationId = idOf(image);
-    if (this.segmentation(image)) {
-      const payload = { segments: segmentsOf(label.segments) };
-      this.globals.cornerstoneTools.segmentation.updateSegmentations([{ segmentationId, payload }]);
-    } else {
-      const options = { segmentationId, label: 'MONAI Label', segments: segmentsOf(label.segments) };
-      await segmentationService.createLabelmapForDisplaySet(this.displaySetOf(image), options);
+    const after = { segments: label.segments, pixels: this.decoded(label.slices, label) };
+    const before = this.segmentation(image) ? this.moment(image) : null;
+    if (!before) {
+      const options = { segmentationId: idOf(image), label: 'MONAI Label', segments: segmentsOf(label.segments) };
+      await this.services.segmentationService.createLabelmapForDisplaySet(this.displaySetOf(image), options);
     }
-    this.colours.set(image, label.segments);
     this.hidden.set(image, new Set());
-    this.write(image, label);
+    this.restore(image, after);
+    if (before) {
+      this.history.record(before, after, (moment) => this.restore(image, moment));
+    }
     await this.drawEverywhere();
   }
 
@@ -101,31 +105,44 @@ export class OhifViewer {
    * @param {import('./types').Label} label of some slices
    */
   replace(image, label) {
-    const before = this.write(image, label);
-    const after = label.slices;
-    const { DefaultHistoryMemo } = this.globals.cornerstone.utilities.HistoryMemo;
-    DefaultHistoryMemo.push({
-      id: this.globals.cornerstone.utilities.uuidv4(),
-      operationType: 'labelmap',
-      restoreMemo: (undo) => this.put(image, undo ? before : this.decoded(after, label)),
-    });
+    const pixels = this.decoded(label.slices, label);
+    const before = this.moment(image);
+    this.restore(image, { segments: before.segments, pixels });
+    this.history.record(before, { segments: before.segments, pixels }, (moment) => this.restore(image, moment));
   }
 
-  /**
-   * @param {string} image
-   * @param {import('./types').Label} label
-   * @returns {Map<string, Uint8Array>} what was there before
-   */
-  write(image, label) {
-    const pixels = this.decoded(label.slices, label);
+  /** Let OHIF interpolate between slices; of our label that can be undone. @param {() => void} start */
+  interpolate(start) {
+    const { segmentationService, viewportGridService } = this.services;
+    const active = segmentationService.getActiveSegmentation(viewportGridService.getActiveViewportId());
+    const image = active ? imageOf(active.segmentationId) : '';
+    if (!this.colours.has(image)) {
+      start();
+      return;
+    }
+    this.history.interpolate(start, () => this.moment(image), (moment) => this.restore(image, moment));
+  }
+
+  /** A label as it is now. @param {string} image @returns {import('./history.js').Moment} */
+  moment(image) {
+    const pixels = [...this.pixels(image)].map(([key, values]) => /** @type {const} */ ([key, values.slice()]));
+    return { segments: this.segments(image), pixels: new Map(pixels) };
+  }
+
+  /** Make a label, or some of its slices, what they were. @param {string} image @param {import('./history.js').Moment} moment */
+  restore(image, { segments, pixels }) {
     const ours = this.pixels(image);
     const missing = [...pixels.keys()].filter((key) => !ours.has(key));
     if (missing.length) {
       throw new Error(`The viewer does not show ${missing.length} slices of the series, such as ${missing[0]}.`);
     }
-    const before = new Map([...pixels.keys()].map((key) => [key, ours.get(key).slice()]));
+    if (!sameSegments(segments, this.segments(image))) {
+      const payload = { segments: segmentsOf(segments) };
+      this.globals.cornerstoneTools.segmentation.updateSegmentations([{ segmentationId: idOf(image), payload }]);
+    }
+    this.colours.set(image, segments);
     this.put(image, pixels);
-    return before;
+    this.viewportsOf(image).forEach((viewportId) => this.paint(viewportId, image));
   }
 
   /** @param {import('./types').SliceLabels[]} slices @param {{rows: number, columns: number}} size */
@@ -188,7 +205,7 @@ export class OhifViewer {
     const viewportId = this.viewportsOf(image)[0];
     return segments.map(({ segmentIndex, label }) => {
       const drawn = viewportId && this.services.segmentationService.getSegmentColor(viewportId, idOf(image), segmentIndex);
-      return { id: segmentIndex, name: label, color: drawn ? [...drawn].slice(0, 3) : known.get(segmentIndex) };
+      return { id: segmentIndex, name: label, color: drawn ? [drawn[0], drawn[1], drawn[2]] : known.get(segmentIndex) };
     });
   }
 
@@ -273,23 +290,4 @@ export class OhifViewer {
       segmentationService.setSegmentVisibility(viewportId, idOf(image), id, false, LABELMAP);
     }
   }
-}
-
-/** @param {string} image */
-export function idOf(image) {
-  return `monailabel-${image}`;
-}
-
-/** @param {string} segmentationId */
-function imageOf(segmentationId) {
-  return segmentationId.replace(/^monailabel-/, '');
-}
-
-/** @param {import('./types').Segment[]} segments as OHIF has them */
-function segmentsOf(segments) {
-  const all = segments.map(({ id, name }, i) => [
-    id,
-    { segmentIndex: id, label: name, active: i === 0, locked: false, cachedStats: {} },
-  ]);
-  return Object.fromEntries(all);
 }
