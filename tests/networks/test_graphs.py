@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.engines import SupervisedTrainer
+from swin_umamba.errors import InputError
+from swin_umamba.losses import DeepSupervisionLoss, PartialDiceCELoss
 from swin_umamba.networks import build_network
-from swin_umamba.networks.graphs import GraphedNetwork, graph_training
+from swin_umamba.networks.graphs import GraphedNetwork, TrainingGraphs, graph_training
+from swin_umamba.sampling import StepSeeding
+from swin_umamba.training import prepare_batch
 
 
 def small(**arguments):
@@ -48,3 +53,69 @@ def test_recorded_training_gives_the_same_gradients():
         sum(output.square().mean() for output in function(x)).backward()
     for mine, theirs in zip(network.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4)
+
+
+def train(network, device, handlers, steps=6, amp=False, sizes=(64,)):
+    """Train on batches drawn from a seed, and return the losses."""
+    network = network.to(device)
+    draws = torch.Generator().manual_seed(1)
+    batches = [
+        {
+            "image": torch.randn(2, 1, size, size, generator=draws),
+            "label": torch.randint(0, 3, (2, 1, size, size), generator=draws),
+        }
+        for size in [sizes[step % len(sizes)] for step in range(steps)]
+    ]
+    losses = []
+    trainer = SupervisedTrainer(
+        device=torch.device(device),
+        max_epochs=1,
+        train_data_loader=batches,
+        epoch_length=steps,
+        network=network,
+        optimizer=torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0),
+        loss_function=DeepSupervisionLoss(PartialDiceCELoss()),
+        prepare_batch=prepare_batch,
+        decollate=False,
+        amp=amp,
+        amp_kwargs={"dtype": torch.bfloat16} if amp else {},
+        train_handlers=[StepSeeding(3), *handlers],
+        postprocessing=lambda data: losses.append(float(data["loss"].detach())) or data,
+    )
+    trainer.run()
+    return losses
+
+
+def test_a_training_on_a_cpu_is_not_recorded_and_the_network_is_itself_afterwards():
+    network, twin = small(), small()
+    assert train(network, "cpu", [TrainingGraphs(network)], steps=2) == train(twin, "cpu", [], steps=2)
+    assert "forward" not in vars(network)
+
+
+def test_checkpointed_activations_cannot_be_recorded():
+    with pytest.raises(InputError, match="cuda_graphs and activation_checkpointing"):
+        TrainingGraphs(small(activation_checkpointing=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA GPU")
+@pytest.mark.parametrize("amp", [False, True])
+def test_a_recorded_training_learns_what_the_plain_one_learns(amp):
+    network, twin = small(), small()
+    recorded = train(network, "cuda", [TrainingGraphs(network)], amp=amp, sizes=(64, 32))
+    plain = train(twin, "cuda", [], amp=amp, sizes=(64, 32))
+    assert recorded == pytest.approx(plain, rel=2e-2 if amp else 1e-3)
+    assert recorded[-2] < recorded[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA GPU")
+def test_a_recorded_training_repeats_with_drop_path():
+    networks = [small(), small()]
+    for network in networks:
+        for module in network.modules():
+            if type(module).__name__ == "DropPath":
+                module.drop_prob = 0.5
+    assert any(type(module).__name__ == "DropPath" for module in networks[0].modules())
+    first, second = (train(network, "cuda", [TrainingGraphs(network)]) for network in networks)
+    assert first == pytest.approx(second, rel=1e-5)

@@ -7,7 +7,10 @@ import logging
 from collections import OrderedDict
 
 import torch
+from ignite.engine import Engine, Events
 from torch import Tensor, nn
+
+from swin_umamba.errors import InputError
 
 logger = logging.getLogger(__name__)
 _WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -109,6 +112,64 @@ def graph_training(network: nn.Module, example: Tensor, half: torch.dtype | None
         half: type of autocast, which is part of the recording; None: float32.
     """
     return torch.cuda.make_graphed_callables(_Autocast(network, half), (example,))  # type: ignore[return-value]
+
+
+class TrainingGraphs:
+    """Record a network's training steps during a training by MONAI's trainer, and replay them.
+
+    While the training runs, calls of the network in training mode on a CUDA GPU replay a recording for their shape,
+    their type and the parameters that are being trained; all other calls go to the network as it is. A batch of another
+    shape, or a change of what is frozen, makes a new recording. Parameters of heads that the loss leaves out get
+    gradients of zero instead of none.
+
+    Args:
+        network: trained, as it is or in `DistributedDataParallel`; activation checkpointing must be off.
+        most: recordings that are kept; each holds the memory of a step.
+
+    Raises:
+        InputError: if the network checkpoints activations, which cannot be recorded.
+    """
+
+    def __init__(self, network: nn.Module, *, most: int = 2) -> None:
+        wrapped = isinstance(network, nn.parallel.DistributedDataParallel)
+        self.network: nn.Module = network.module if wrapped else network  # type: ignore[assignment]
+        if any(getattr(module, "activation_checkpointing", False) for module in self.network.modules()):
+            raise InputError("cuda_graphs and activation_checkpointing: give one of the two")
+        self.most = most
+        self._recordings: OrderedDict[tuple, nn.Module] = OrderedDict()
+
+    def attach(self, engine: Engine) -> None:
+        """Replay from the training's start to its end."""
+        engine.add_event_handler(Events.STARTED, self.begin)
+        engine.add_event_handler(Events.COMPLETED, self.end)
+
+    def begin(self) -> None:
+        """Take the place of the network's own forward pass."""
+        self.network.__dict__["forward"] = self._forward
+
+    def end(self) -> None:
+        """Give the network its own forward pass back and free the recordings."""
+        self.network.__dict__.pop("forward", None)
+        self._recordings.clear()
+
+    def _forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        own = type(self.network).forward
+        if not (x.is_cuda and self.network.training and torch.is_grad_enabled()):
+            return own(self.network, x)
+        half = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
+        trained = tuple(parameter.requires_grad for parameter in self.network.parameters())
+        key = (tuple(x.shape), x.dtype, x.device, half, trained)
+        if key not in self._recordings:
+            logger.info("recording a CUDA graph of a training step for images %s", list(x.shape))
+            self.network.__dict__.pop("forward", None)
+            with torch.autocast("cuda", enabled=False):
+                self._recordings[key] = graph_training(self.network, x.clone(), half)
+            self.begin()
+            while len(self._recordings) > self.most:
+                self._recordings.popitem(last=False)
+        self._recordings.move_to_end(key)
+        result = self._recordings[key](x)
+        return list(result) if isinstance(result, tuple) else result
 
 
 def graphed(network: nn.Module, wanted: bool) -> nn.Module:
