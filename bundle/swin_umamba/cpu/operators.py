@@ -146,9 +146,9 @@ def _row(x: Tensor) -> np.ndarray:
 
 def _rows(x: Tensor) -> tuple[Tensor, int]:
     """Return a matrix whose rows hold those of x (..., C), and the column they begin at; a copy only if need be."""
-    row = x.stride(-2)
+    row = int(x.stride(-2))
     flat = x.stride(-1) == 1 and all(x.stride(i) == x.stride(i + 1) * x.shape[i + 1] for i in range(x.dim() - 2))
-    column = x.storage_offset() % row if row else 0
+    column = int(x.storage_offset()) % row if row else 0
     if not flat or row < x.shape[-1] or column + x.shape[-1] > row:
         return x.reshape(-1, x.shape[-1]).contiguous(), 0
     count, start = x.numel() // x.shape[-1], x.storage_offset() - column

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import cpu, cuda_backend
+from . import cuda_backend
 from .backends import backend_module
 from .compiled import inputs_of, new_saved, real_type
 
@@ -33,7 +33,8 @@ def _run(
             return cuda_backend.ss2d_forward(x, *weights, _traversals(*x.shape[1:3], x.device), saved), saved
         arguments = _ss2d_arguments(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, backend)
         if backend == "cpu":  # the result is rounded to the type of x
-            y = cpu.forward(*arguments, True, saved, coarse=x.dtype in (torch.float16, torch.bfloat16) and not save)
+            coarse = x.dtype in (torch.float16, torch.bfloat16) and not save
+            y = backend_module(backend).forward(*arguments, True, saved, coarse)
         else:
             y = backend_module(backend).forward(*arguments, True, saved)
         return y.view(x.shape).to(x.dtype), saved
