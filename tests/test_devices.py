@@ -31,8 +31,31 @@ def test_unknown_device(name):
 
 def test_precision():
     assert choose_precision("auto", "cpu") is None
+    assert choose_precision("float32", "cpu", inference=True) is None
     assert choose_precision(None, "cuda:0") is torch.bfloat16
     assert choose_precision("float16", "cpu") is torch.float16
     assert choose_precision("float32", "cuda:0") is None
     with pytest.raises(InputError, match="precision 'half' is unknown; legal: auto, bfloat16, float16, float32"):
         choose_precision("half", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("bf16", "amx", "capability", "limit", "expected"),
+    [
+        (True, False, "AVX512", None, torch.bfloat16),
+        (False, True, "AVX512", "ALL", torch.bfloat16),
+        (False, False, "AVX512", None, None),
+        (True, False, "AVX2", None, None),  # PyTorch was told to do without, ATEN_CPU_CAPABILITY
+        (True, False, "AVX512", "AVX2", None),
+        (True, False, "AVX512", "avx512_core_bf16", torch.bfloat16),
+    ],
+)
+def test_a_cpu_infers_in_bfloat16_where_it_multiplies_it(monkeypatch, bf16, amx, capability, limit, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if limit is not None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert choose_precision("auto", "cpu", inference=True) is expected
+    assert choose_precision("auto", "cpu") is None  # training

@@ -46,10 +46,11 @@ class OrganConfidence:
             logits: (S, K, X, Y) on the volume's own grid.
             labels: (S, X, Y), the label map made from them.
         """
+        whole = torch.logsumexp(logits, 1)  # (S, X, Y)
         for number in self.labels.values():
-            probability = torch.exp(logits[:, number] - torch.logsumexp(logits, 1))  # (S, X, Y)
+            probability = torch.exp(logits[:, number] - whole)  # (S, X, Y)
             region = labels == number
-            self._both[number] += float(probability[region].sum())
+            self._both[number] += float((probability * region).sum())
             self._sum[number] += float(probability.sum()) + float(region.sum())
 
     def result(self) -> dict[str, Any]:

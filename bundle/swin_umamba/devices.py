@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from swin_umamba.errors import InputError
+
+# values of ONEDNN_MAX_CPU_ISA that leave oneDNN its bfloat16 instructions
+_ISAS = ("ALL", "DEFAULT", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16",
+         "AVX10_1_512", "AVX10_1_512_AMX", "AVX10_1_512_AMX_FP16")  # fmt: skip
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
@@ -30,19 +36,34 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     return device
 
 
-def choose_precision(name: str | None, device: torch.device | str) -> torch.dtype | None:
+def choose_precision(name: str | None, device: torch.device | str, *, inference: bool = False) -> torch.dtype | None:
     """Return the data type of mixed precision, or None for float32 throughout.
 
     Args:
-        name: "bfloat16", "float16", "float32"; None or "auto" takes bfloat16 on a GPU and float32 on a CPU.
+        name: "bfloat16", "float16", "float32"; None or "auto" takes bfloat16 on a GPU; on a CPU only for inference and
+            if the processor multiplies it in hardware, else float32.
         device: that the network runs on.
+        inference: the network is run and not trained.
 
     Raises:
         InputError: for another name.
     """
     if name is None or name == "auto":
-        return torch.bfloat16 if torch.device(device).type == "cuda" else None
+        half = torch.device(device).type == "cuda" or (inference and cpu_multiplies_bfloat16())
+        return torch.bfloat16 if half else None
     legal = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": None}
     if name not in legal:
         raise InputError(f"precision {name!r} is unknown; legal: auto, {', '.join(legal)}")
     return legal[name]
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16 (AVX512-BF16, AMX) and PyTorch will use them.
+
+    Without them PyTorch converts to float32 and back, which is slower than float32 itself. It is read off the hardware
+    and not timed, so that a busy machine gives the label maps of an idle one.
+    """
+    limited = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper() not in _ISAS
+    wide = torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "AMX"))
+    checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return torch.backends.mkldnn.is_available() and wide and not limited and any(c() for c in checks if c is not None)

@@ -22,6 +22,7 @@ from swin_umamba.image_checks import THICK
 from swin_umamba.transforms import check_spacing, in_plane_size, spacing_of
 
 AMP_DTYPES: dict[Any, torch.dtype | None] = {"bfloat16": torch.bfloat16, "float16": torch.float16, None: None}
+CPU_PIXELS = 4 * 256 * 256  # that go through a network together on a CPU; more leave its caches and gain nothing
 LARGEST_SLICE = 8192  # pixels along one side after resampling; more is a wrong spacing, not an image
 
 
@@ -42,7 +43,7 @@ class AxialSliceInferer(Inferer):
         roi_size: (x, y), largest slice in pixels, at the model's spacing, that goes through the network in one piece.
         spacing: (x, y) in mm that the network was trained at; None takes each image as it is, unless its pixels are
             far from square.
-        sw_batch_size: slices or windows that go through the network together.
+        sw_batch_size: slices or windows that go through the network together; on a CPU fewer if they are large.
         overlap: of neighbouring windows, as a fraction from 0 to below 1.
         mirror_axes: of the slice to mirror at test time, any of 0 (left-right) and 1 (front-back).
         slab_size: slices that are held as logits at once.
@@ -174,10 +175,16 @@ class AxialSliceInferer(Inferer):
                 return network(windows).float()
 
         if slices.shape[2] <= self.roi_size[0] and slices.shape[3] <= self.roi_size[1]:
-            return torch.cat([logits_of(chunk) for chunk in slices.split(self.sw_batch_size)])
+            return torch.cat([logits_of(chunk) for chunk in slices.split(self._together(slices, slices.shape[2:]))])
+        together = self._together(slices, self.roi_size)
         return sliding_window_inference(  # type: ignore[return-value]  # a tensor, as the network gives one
-            slices, self.roi_size, self.sw_batch_size, logits_of, overlap=self.overlap, mode="gaussian"
+            slices, self.roi_size, together, logits_of, overlap=self.overlap, mode="gaussian"
         )
+
+    def _together(self, slices: Tensor, size: Sequence[int]) -> int:
+        """Return how many slices or windows of `size` pixels go through the network at once."""
+        fit = self.sw_batch_size if slices.is_cuda else max(1, CPU_PIXELS // (int(size[0]) * int(size[1])))
+        return min(self.sw_batch_size, fit)
 
 
 def _resample(slices: Tensor, size: Sequence[int]) -> Tensor:

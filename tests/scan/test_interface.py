@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from scan.cases import FAST_TARGETS, assert_close, map_inputs, sequence_inputs, skip_unless
+from swin_umamba.cpu import threads
 from swin_umamba.errors import InputError
 from swin_umamba.scan import (
     available_backends,
     backend_names,
-    cpu,
     resolve_backend,
     selective_scan,
     selective_scan_reference,
@@ -181,11 +181,11 @@ def test_command_prints_a_table():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_forked_process_gets_threads_of_its_own():
-    parent = cpu._pool(2).submit(os.getpid).result()  # the pool's threads do not survive the fork
+    parent = threads._pool().submit(os.getpid).result()  # the pool's threads do not survive the fork
     child = os.fork()
     if child == 0:
         signal.alarm(20)
-        os._exit(0 if cpu._pool(2).submit(os.getpid).result() != parent else 1)
+        os._exit(0 if threads._pool().submit(os.getpid).result() != parent else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

@@ -7,12 +7,23 @@ from monai.networks.blocks import UnetrBasicBlock, UnetrUpBlock
 from monai.networks.blocks.dynunet_block import UnetResBlock
 from torch.utils.checkpoint import checkpoint
 
-from swin_umamba.cuda import instance_norm
+from swin_umamba import cpu, cuda
 
 
-def in_half(x: torch.Tensor) -> bool:
-    """Whether convolutions of x run in half precision on a GPU, where channels-last maps are the fast ones."""
-    return x.is_cuda and (x.dtype != torch.float32 or torch.is_autocast_enabled("cuda"))
+def is_faster_channels_last(x: torch.Tensor) -> bool:
+    """Whether convolutions of x are faster channels-last: in half precision on a GPU, without gradients on a CPU."""
+    if x.is_cuda:
+        return x.dtype != torch.float32 or torch.is_autocast_enabled("cuda")
+    return cpu.takes(x)
+
+
+def instance_norm(
+    x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float, slope: float,
+    other: torch.Tensor | None = None, normalise_other: bool = False,
+) -> torch.Tensor:  # fmt: skip
+    """Normalise x (B, C, H, W), add `other` as it is or normalised, and apply leaky ReLU; slope 1 is none."""
+    norm = cuda.instance_norm if x.is_cuda else cpu.instance_norm
+    return norm(x, weight, bias, eps, slope, other, normalise_other)
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:
@@ -23,8 +34,8 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
 
 
 def residual_block(layer: UnetResBlock, x: torch.Tensor) -> torch.Tensor:
-    """Run MONAI's `layer` on (B, C, H, W); on a GPU each norm, sum and activation is one operation."""
-    if not x.is_cuda:
+    """Run MONAI's `layer` on (B, C, H, W), each norm, sum and activation as one operation where there is one."""
+    if not (x.is_cuda or cpu.takes(x)):
         return layer(x)
     slope, first, second = layer.lrelu.negative_slope, layer.norm1, layer.norm2
     y = instance_norm(layer.conv1(x), first.weight, first.bias, first.eps, slope)

@@ -9,9 +9,9 @@ import torch
 from monai.networks.blocks import UnetOutBlock
 from torch import nn
 
-from swin_umamba.cuda import instance_norm
+from swin_umamba import cpu
 from swin_umamba.networks.arguments import check_backend, check_depths, check_image, check_integer, check_rate
-from swin_umamba.networks.cnn import ResBlock, UpBlock, channels_last, in_half
+from swin_umamba.networks.cnn import ResBlock, UpBlock, channels_last, instance_norm, is_faster_channels_last
 from swin_umamba.networks.initialisation import initialise_linears
 from swin_umamba.networks.padding import crop_to_scales, pad_to_multiple
 from swin_umamba.networks.vss import VSSMEncoder
@@ -124,14 +124,17 @@ class SwinUMamba(nn.Module):
         if torch.jit.is_scripting():
             stem = self.stem(x)  # (B, E/2, H/2, W/2)
         else:
-            x = channels_last(x) if in_half(x) else x
+            x = channels_last(x) if is_faster_channels_last(x) else x
             convolution, norm = self.stem[0], cast(nn.InstanceNorm2d, self.stem[1])
             stem = instance_norm(convolution(x), norm.weight, norm.bias, norm.eps, 1.0)  # slope 1: no activation
         stages: list[torch.Tensor] = []
         for feature in self.vssm_encoder(stem):
             feature = feature.permute(0, 3, 1, 2)  # (B, h, w, C) -> (B, C, h, w)
-            half = feature.is_cuda and feature.dtype != torch.float32
-            stages.append(feature if half else feature.contiguous())
+            if torch.jit.is_scripting():
+                stages.append(feature.contiguous())
+            else:
+                stays = feature.dtype != torch.float32 if feature.is_cuda else cpu.takes(feature)
+                stages.append(feature if stays else feature.contiguous())
         up16 = self.decoder6(stages[3], self.encoder5(stages[2]))
         up8 = self.decoder5(up16, self.encoder4(stages[1]))
         up4 = self.decoder4(up8, self.encoder3(stages[0]))

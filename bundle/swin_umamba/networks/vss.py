@@ -14,6 +14,7 @@ from monai.networks.layers import DropPath as MonaiDropPath
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from swin_umamba import cpu
 from swin_umamba.cuda import conv_silu, layer_norm, plain_conv_silu, plain_layer_norm
 from swin_umamba.networks.initialisation import initialise_scan
 from swin_umamba.scan import ss2d_scan
@@ -35,8 +36,10 @@ def normalise(
     """Layer norm over the channels of (..., C), then times SiLU of `gate` (..., C) if there is one."""
     if torch.jit.is_scripting():
         return plain_layer_norm(x, weight, bias, eps, gate)
-    else:
+    elif x.is_cuda:
         return layer_norm(x, weight, bias, eps, gate)
+    else:
+        return cpu.layer_norm(x, weight, bias, eps, gate)
 
 
 class SS2D(nn.Module):
@@ -76,8 +79,10 @@ class SS2D(nn.Module):
         weight, bias = self.conv2d.weight, self.conv2d.bias
         if torch.jit.is_scripting():
             return plain_conv_silu(x, weight, bias)
-        else:
+        elif x.is_cuda:
             return conv_silu(x, weight, bias)
+        else:
+            return cpu.conv_silu(x, weight, bias)
 
     def scan(self, x: torch.Tensor) -> torch.Tensor:
         """Run the four scans over (B, H, W, 2C) and return their sum, (B, H, W, 2C)."""

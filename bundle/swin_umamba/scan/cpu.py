@@ -1,20 +1,19 @@
 """The `cpu` backend: compiled on first use by Numba, all cores, any processor that LLVM knows.
 
 torch.compile is no alternative: it needs a C++ compiler on the user's machine and unrolls the recurrence into passes
-over memory. Numba's own thread layers refuse calls from several threads at once, hence the pool here.
+over memory.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor
+
+from swin_umamba.cpu.threads import run
 
 from .backends import BackendStatus
 
@@ -22,8 +21,6 @@ logger = logging.getLogger(__name__)
 CHUNK = 32  # steps between two saved states
 TAKES_HALF = False  # the kernels read real numbers of one type
 _LOG2E = 1.4426950408889634
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
-_lock = threading.Lock()
 
 
 @cache
@@ -45,16 +42,19 @@ def refusal(device_type: str, dtype: torch.dtype, states: int = 16) -> str | Non
 
 def forward(
     u: Tensor, packed: Tensor, raw: Tensor, lift: Tensor, ends: Tensor, rates: Tensor, order: Tensor,
-    activate: bool, saved: Tensor,
+    activate: bool, saved: Tensor, coarse: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Scan; the arguments are those of `operators`: contiguous, of one real type. Returns y, shaped like u."""
+    """Scan; the arguments are those of `compiled`: contiguous, of one real type. Returns y, shaped like u.
+
+    `coarse` takes exponentials of relative error 1e-4, for results that are rounded to half precision.
+    """
     from . import cpu_kernels as kernels
 
     calls, copies = _calls(u, packed, order, kernels.LANES)
     y = u.new_empty((copies, *u.shape))
     arguments = _arrays(u, packed, raw, lift, ends, rates * _LOG2E, order)
     outputs = _arrays(y, saved)
-    _run(lambda call: kernels.forward(*arguments, activate, *outputs, *call), calls, kernels.forward)
+    _run(lambda call: kernels.forward(*arguments, activate, coarse, *outputs, *call), calls, kernels.forward)
     return _sum(y)
 
 
@@ -108,23 +108,4 @@ def _arrays(*tensors: Tensor) -> list:
 def _run(call: Callable[[tuple], None], units: list[tuple], kernel) -> None:
     if not kernel.signatures:
         logger.info("compiling the CPU scan or loading it from Numba's cache: seconds the first time")
-    workers = torch.get_num_threads()
-    if workers == 1 or len(units) == 1:
-        _drain(call, units)
-    else:
-        for done in [_pool(workers).submit(call, unit) for unit in units]:
-            done.result()
-
-
-def _drain(call: Callable[[tuple], None], units: Iterable[tuple]) -> None:
-    for unit in units:
-        call(unit)
-
-
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """Return this process's pool; a forked child gets its own, since threads do not survive a fork."""
-    key = (os.getpid(), workers)
-    with _lock:
-        if key not in _pools:
-            _pools[key] = ThreadPoolExecutor(workers, thread_name_prefix="scan")
-        return _pools[key]
+    run(call, units)

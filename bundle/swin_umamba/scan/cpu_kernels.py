@@ -8,7 +8,7 @@ of size 0 if not wanted. Outputs that groups add to have a leading axis of 1 (th
 (each its own, for the caller to sum). A call writes nothing that another call with another `channel`, image or group
 touches, holds no Python lock and always sums in the same order.
 
-Numba's cache on disk notices a change of this file only: after a change of cpu_simd.py delete __pycache__.
+Numba's cache on disk notices a change of this file only: after a change of cpu/simd.py delete __pycache__.
 """
 
 from __future__ import annotations
@@ -16,23 +16,31 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from swin_umamba.cpu.simd import (
+    LANES,
+    NEAR,
+    exp2,
+    exp2_coarse,
+    exp2_near,
+    larger,
+    load,
+    sigmoid,
+    softplus,
+    splat,
+    spread,
+    store,
+    total,
+)
+from swin_umamba.cpu.threads import compiled
 
 from .cpu import CHUNK
-from .cpu_simd import LANES, exp2, load, sigmoid, softplus, splat, store, total
 
 _LN2 = math.log(2.0)
+_EXACT, _NEAR, _COARSE = 0, 1, 2  # which exponential a chunk takes
 
 
-def _compiled(function):
-    """Compile without the Python lock; keep the machine code on disk if a folder can be written."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # Numba found no folder for its cache
-        return njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _read(tile, source, rows, channel):
     """Copy LANES channels of the given rows of a matrix into a tile; channels beyond the last read as 0."""
     width = source.shape[1] - channel
@@ -44,7 +52,7 @@ def _read(tile, source, rows, channel):
                 tile[t, i] = source[rows[t], channel + i] if i < width else 0
 
 
-@_compiled
+@compiled
 def _write(target, tile, rows, channel, add):
     """Copy a tile to the given rows of a matrix, or add it there."""
     width = target.shape[1] - channel
@@ -58,7 +66,7 @@ def _write(target, tile, rows, channel, add):
                 target[row, channel + i] = tile[t, i] + (target[row, channel + i] if add else 0)
 
 
-@_compiled
+@compiled
 def _read_weights(source, g, channel):
     """Return the LANES columns of source (G, N, D) that belong to a group as (N, LANES), 0 beyond the last."""
     tile = np.zeros((source.shape[1], LANES), source.dtype)
@@ -69,10 +77,14 @@ def _read_weights(source, g, channel):
     return tile
 
 
-@_compiled
+@compiled
 def _read_steps(steps, slope, packed, lift, raw, end, cells, channel, activate):
-    """Fill tiles with the steps (projected or given, plus bias, softplus) and, if `slope` has a size, their slope."""
+    """Fill tiles with the steps (projected or given, plus bias, softplus) and, if `slope` has a size, their slope.
+
+    Returns the largest step of each lane.
+    """
     rank, keep = lift.shape[0], slope.size > 0
+    most = load(end, 0, 0)
     if rank == 0:
         _read(steps, raw, cells, channel)
     for t in range(cells.size):
@@ -80,65 +92,126 @@ def _read_steps(steps, slope, packed, lift, raw, end, cells, channel, activate):
         if rank == 0:
             x = x + load(steps, t, 0)
         for r in range(rank):
-            x = x + splat(packed[cells[t], r]) * load(lift, r, 0)
+            x = x + spread(packed, cells[t], r) * load(lift, r, 0)
         if activate:
             if keep:
                 store(slope, t, 0, sigmoid(x))
             x = softplus(x)
+        most = larger(x, most)
         store(steps, t, 0, x)
+    return most
 
 
-@_compiled
-def _advance(h, out, history, decays, rates, steps, u, end, packed, cells, rank):
-    """Run the recurrence over a tile: states h (N, LANES) in and out, outputs to `out`.
+@compiled
+def _limit(rates):
+    """Return the largest step with which step * rate stays within NEAR for all rates (N, LANES); 0 if one is wild."""
+    largest = rates.dtype.type(1e-30)
+    for n in range(rates.shape[0]):
+        for i in range(LANES):
+            if not abs(rates[n, i]) < 1e30:
+                return largest - largest
+            largest = max(largest, abs(rates[n, i]))
+    return rates.dtype.type(NEAR) / largest
+
+
+@compiled
+def _exponential(most, row, limit, activate, coarse):
+    """Choose the exponential of a chunk with these largest steps (lanes); what is no number stays so in any of them."""
+    store(row, 0, 0, most)
+    for i in range(LANES):
+        if not row[0, i] <= limit:
+            return _EXACT
+    if not activate:  # such steps may be negative
+        return _EXACT
+    return _COARSE if coarse else _NEAR
+
+
+@compiled
+def _places(places, cells, order, g, start, offset, groups):
+    """Fill the places and cells of a chunk of a group's steps; return how many there are."""
+    count = min(places.size, order.shape[1] - start)
+    for t in range(count):
+        places[t] = order[g, start + t] + offset
+        cells[t] = places[t] * groups + g
+    return count
+
+
+@compiled
+def _advance(
+    h, out, history, decays, rates, steps, u, rows, channel, add, end, packed, cells, rank, exponential
+):  # fmt: skip
+    """Run the recurrence over a chunk: states h (N, LANES) in and out, from `u` to `out` at these rows and channel.
+
+    `add`: add to what `out` holds.
 
     If `history` and `decays` (CHUNK*N, LANES) have a size, they get the state before and the decay of every step.
     """
     states, keep = h.shape[0], history.size > 0
     for t in range(cells.size):
-        step, value, cell = load(steps, t, 0), load(u, t, 0), cells[t]
+        step, value, cell = load(steps, t, 0), load(u, rows[t], channel), cells[t]
         drive, y = step * value, load(end, 1, 0) * value
         for n in range(states):
-            decay, state = exp2(step * load(rates, n, 0)), load(h, n, 0)
+            exponent, state = step * load(rates, n, 0), load(h, n, 0)
+            if exponential == _COARSE:
+                decay = exp2_coarse(exponent)
+            elif exponential == _NEAR:
+                decay = exp2_near(exponent)
+            else:
+                decay = exp2(exponent)
             if keep:
                 store(history, t * states + n, 0, state)
                 store(decays, t * states + n, 0, decay)
-            state = decay * state + splat(packed[cell, rank + n]) * drive
+            state = decay * state + spread(packed, cell, rank + n) * drive
             store(h, n, 0, state)
-            y = y + splat(packed[cell, rank + states + n]) * state
-        store(out, t, 0, y)
+            y = y + spread(packed, cell, rank + states + n) * state
+        if add:
+            y = y + load(out, rows[t], channel)
+        store(out, rows[t], channel, y)
 
 
-@_compiled
-def forward(u, packed, raw, lift, ends, rates, order, activate, y, saved, b, first, last, channel):
+@compiled
+def forward(u, packed, raw, lift, ends, rates, order, activate, coarse, y, saved, b, first, last, channel):
     """Scan groups first..last-1 of image b, channels channel..channel+LANES-1, into y (1 or G, B*L*Gu, D)."""
     groups, length = order.shape
     rank, states, real = lift.shape[1], rates.shape[1], u.dtype
     shared = u.shape[0] < packed.shape[0]
     width = min(LANES, u.shape[1] - channel)
     value, steps, out = np.empty((3, CHUNK, LANES), real)
-    nothing = np.empty((0, LANES), real)
+    nothing, row = np.empty((0, LANES), real), np.empty((1, LANES), real)
+    all_places, all_cells = np.empty((2, CHUNK), np.int64)
+    inside = np.arange(CHUNK)
     for g in range(first, last):
         rate, low, end = (
             _read_weights(rates, g, channel),
             _read_weights(lift, g, channel),
             _read_weights(ends, g, channel),
         )
-        h = np.zeros((states, LANES), real)
+        h, limit = np.zeros((states, LANES), real), _limit(rate)
         target = y[min(g, y.shape[0] - 1)]
         for start in range(0, length, CHUNK):
-            places = order[g, start : start + CHUNK] + b * length
-            cells = places * groups + g
+            count = _places(all_places, all_cells, order, g, start, b * length, groups)
+            places, cells = all_places[:count], all_cells[:count]
             rows = places if shared else cells
             if saved.size > 0:
                 saved[b, g, start // CHUNK, :, channel : channel + width] = h[:, :width]
-            _read(value, u, rows, channel)
-            _read_steps(steps, nothing, packed, low, raw, end, cells, channel, activate)
-            _advance(h, out, nothing, nothing, rate, steps, value, end, packed, cells, rank)
-            _write(target, out, rows, channel, shared and y.shape[0] == 1 and g > 0)
+            most = _read_steps(steps, nothing, packed, low, raw, end, cells, channel, activate)
+            exponential = _exponential(most, row, limit, activate, coarse)
+            add = shared and y.shape[0] == 1 and g > 0
+            if width == LANES:
+                _advance(
+                    h, target, nothing, nothing, rate, steps, u, rows, channel, add, end, packed, cells, rank,
+                    exponential,
+                )  # fmt: skip
+            else:
+                _read(value, u, rows, channel)
+                _advance(
+                    h, out, nothing, nothing, rate, steps, value, inside, 0, False, end, packed, cells, rank,
+                    exponential,
+                )  # fmt: skip
+                _write(target, out, rows, channel, add)
 
 
-@_compiled
+@compiled
 def _retreat(gh, grates, gu, gsteps, gweights, history, decays, rates, steps, slope, u, gy, end, packed, cells, rank):
     """Run the recurrence of gradients over a tile, last step first.
 
@@ -153,7 +226,7 @@ def _retreat(gh, grates, gu, gsteps, gweights, history, decays, rates, steps, sl
         gdrive = gstep = drive - drive
         for n in range(states):
             decay, before, rate = load(decays, t * states + n, 0), load(history, t * states + n, 0), load(rates, n, 0)
-            wb, wc = splat(packed[cell, rank + n]), splat(packed[cell, rank + states + n])
+            wb, wc = spread(packed, cell, rank + n), spread(packed, cell, rank + states + n)
             gstate = load(gh, n, 0) + wc * g
             gweights[cell, n] = total(gstate * drive)
             gweights[cell, states + n] = total(g * (decay * before + wb * drive))
@@ -167,7 +240,7 @@ def _retreat(gh, grates, gu, gsteps, gweights, history, decays, rates, steps, sl
         store(gsteps, t, 0, (gstep * ln2 + gdrive * value) * load(slope, t, 0))
 
 
-@_compiled
+@compiled
 def backward(
     gy, u, packed, raw, lift, ends, rates, order, activate, saved, gu, gsteps, gweights, grates, gends, b, first, last,
     channel,
@@ -184,6 +257,9 @@ def backward(
     value, steps, slope, out, gout, gstep = np.empty((6, CHUNK, LANES), real)
     slope[:] = 1
     history, decays = np.empty((2, CHUNK * states, LANES), real)
+    all_places, all_cells = np.empty((2, CHUNK), np.int64)
+    inside = np.arange(CHUNK)
+    row = np.empty((1, LANES), real)
     for g in range(first, last):
         rate, low, end = (
             _read_weights(rates, g, channel),
@@ -191,27 +267,31 @@ def backward(
             _read_weights(ends, g, channel),
         )
         gh, h, part = np.zeros((3, states, LANES), real)
+        limit = _limit(rate)
         target = gu[min(g, gu.shape[0] - 1)]
         for start in range((length - 1) // CHUNK * CHUNK, -1, -CHUNK):
-            places = order[g, start : start + CHUNK] + b * length
-            cells = places * groups + g
+            count = _places(all_places, all_cells, order, g, start, b * length, groups)
+            places, cells = all_places[:count], all_cells[:count]
             rows = places if shared else cells
             h[:, :width] = saved[b, g, start // CHUNK, :, channel : channel + width]
             part[:] = 0
             _read(value, u, rows, channel)
             _read(gout, gy, rows, channel)
-            _read_steps(steps, slope, packed, low, raw, end, cells, channel, activate)
-            _advance(h, out, history, decays, rate, steps, value, end, packed, cells, rank)
+            most = _read_steps(steps, slope, packed, low, raw, end, cells, channel, activate)
+            exponential = _exponential(most, row, limit, activate, False)
+            _advance(
+                h, out, history, decays, rate, steps, value, inside, 0, False, end, packed, cells, rank, exponential
+            )  # fmt: skip
             _retreat(
                 gh, part, out, gstep, gweights[channel // LANES], history, decays, rate, steps, slope, value, gout, end,
                 packed, cells, rank,
             )  # fmt: skip
             _write(target, out, rows, channel, shared and gu.shape[0] == 1 and g > 0)
             _write(gsteps, gstep, cells, channel, False)
-            _add_weights(grates[b, g], gends[b, g], part, gstep, gout, value, cells.size, channel)
+            _add_weights(grates[b, g], gends[b, g], part, gstep, gout, value, count, channel)
 
 
-@_compiled
+@compiled
 def _add_weights(grates, gends, part, gstep, gout, value, count, channel):
     """Add a chunk's share of the gradients of A (N, D), bias and skip (2, D); sums of sums round less."""
     width = min(LANES, grates.shape[1] - channel)

@@ -1,0 +1,172 @@
+"""Layer norm, depthwise convolution and instance norm for inference on a CPU, each with what follows it.
+
+Each does what the function `plain_*` of `swin_umamba.cuda` says, in float32 or bfloat16, and leaves to that whatever
+it cannot take: gradients, other types, channels that are no multiple of what fits the vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from swin_umamba.cuda import plain_conv_silu, plain_instance_norm, plain_layer_norm
+
+from .simd import LANES
+from .threads import run
+
+_PARTS = 16  # of a map, as units of work; sums are over parts, so the result is the same on any number of cores
+_TYPES = (torch.float32, torch.bfloat16)
+
+
+@cache
+def _has_numba() -> bool:
+    return find_spec("numba") is not None
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether compiled functions may run on such tensors: plain ones on the CPU, without gradients or tracing."""
+    quiet = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
+    return quiet and _has_numba() and all(type(t) in _PLAIN and t.is_cpu and t.dtype in _TYPES for t in tensors)
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gate: Tensor | None = None) -> Tensor:
+    """`plain_layer_norm` by one function; under autocast the result has autocast's type."""
+    channels = x.shape[-1]
+    given = (x,) if gate is None else (x, gate)
+    if not takes(*given, weight, bias) or channels % LANES or weight.dtype != torch.float32:
+        return plain_layer_norm(x, weight, bias, eps, gate)
+    from . import kernels
+
+    matrix = x.reshape(-1, channels)
+    around, column = (x.new_empty((0, LANES)), 0) if gate is None else _rows(gate)
+    y = torch.empty(x.shape, dtype=_result(x), device="cpu")
+    arguments = (_array(matrix), _array(around), column, _row(weight), _row(bias), np.float32(eps))
+    target = _array(y.view(-1, channels))
+    run(lambda part: kernels.layer_norm(*arguments, target, *part), _parts(len(matrix)))
+    return y
+
+
+def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`plain_conv_silu` by one function; under autocast the result has autocast's type."""
+    images, height, width, channels = x.shape
+    if bias is None or not takes(x, weight, bias) or channels % LANES or weight.dtype != torch.float32:
+        return plain_conv_silu(x, weight, bias)
+    from . import kernels
+
+    matrix, column = _rows(x)
+    y = torch.empty(x.shape, dtype=_result(x), device="cpu")
+    taps = _array(weight.reshape(channels, 9).t())  # (D, 1, 3, 3) -> (9, D)
+    arguments = (_array(matrix), column, taps, _row(bias), _array(y.view(-1, channels)), height, width)
+    run(lambda part: kernels.conv_silu(*arguments, *part), _parts(images * height))
+    return y
+
+
+def instance_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float,
+    other: Tensor | None = None, normalise_other: bool = False,
+) -> Tensor:  # fmt: skip
+    """`plain_instance_norm` by functions of ours, channels-last then; slope 1 is no activation."""
+    pixels, channels = x.shape[2] * x.shape[3], x.shape[1]
+    given = [t for t in (x, weight, bias, other) if t is not None]
+    several = math.lcm(channels, LANES) // channels  # pixels that fill whole vectors
+    if not takes(*given) or several > 8 or pixels % several or pixels == 1:
+        return plain_instance_norm(x, weight, bias, eps, slope, other, normalise_other)
+    x, other = _last(x), None if other is None else _last(other.to(x.dtype))
+    y = torch.empty_like(x)
+    for image in range(len(x)):
+        _instance(x[image], weight, bias, eps, slope, None if other is None else other[image], normalise_other,
+                  y[image], several)  # fmt: skip
+    return y
+
+
+def _instance(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float, other: Tensor | None,
+    normalise_other: bool, y: Tensor, several: int,
+) -> None:  # fmt: skip
+    """Normalise one image (C, H, W), channels-last, into y."""
+    from . import kernels
+
+    rows, target = _flat(x, several), _flat(y, several)
+    others = None if other is None else _flat(other, several)
+    own = _scale(rows, several, weight, bias, eps)
+    if others is not None and normalise_other:
+        second = _scale(others, several, None, None, eps)
+    else:
+        second = np.stack([np.ones_like(own[0]), np.zeros_like(own[0])])
+    nothing = rows[:0] if others is None else others
+    factor = np.float32(slope)
+    parts = _parts(len(rows))
+    run(lambda part: kernels.instance_apply(rows, own, nothing, second, factor, target, *part), parts)
+
+
+def _scale(rows: np.ndarray, several: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> np.ndarray:
+    """Return factor and summand (2, C) that normalise an image's rows (R, several * C)."""
+    from . import kernels
+
+    parts, width = _parts(len(rows)), rows.shape[1]
+    channels = width // several
+    first = torch.from_numpy(rows[0, :channels])
+    shift = (first.view(torch.bfloat16) if rows.dtype == np.int16 else first).float().repeat(several).numpy()[None]
+    sums = np.empty((len(parts), 2, width), np.float32)
+    units = [(number, *part) for number, part in enumerate(parts)]
+    run(lambda unit: kernels.instance_sums(rows, shift, sums, *unit), units)
+    both, squares = sums.sum(0, dtype=np.float64).reshape(2, several, channels).sum(1) / (len(rows) * several)
+    scale = 1 / np.sqrt(np.maximum(squares - both**2, 0) + eps)
+    mean = shift[0, :channels] + both
+    if weight is not None:
+        scale = scale * weight.detach().double().numpy()
+    summand = -mean * scale + (0 if bias is None else bias.detach().double().numpy())
+    return np.tile(np.stack([scale, summand]), several).astype(np.float32)
+
+
+def _result(x: Tensor) -> torch.dtype:
+    half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    return half if half in _TYPES else x.dtype
+
+
+def _array(x: Tensor) -> np.ndarray:
+    """View a tensor as the array that the compiled functions take."""
+    x = x.detach().contiguous()
+    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def _row(x: Tensor) -> np.ndarray:
+    """Return weights (C,) as (1, C) in float32."""
+    return _array(x.float())[None]
+
+
+def _rows(x: Tensor) -> tuple[Tensor, int]:
+    """Return a matrix whose rows hold those of x (..., C), and the column they begin at; a copy only if need be."""
+    row = int(x.stride(-2))
+    flat = x.stride(-1) == 1 and all(x.stride(i) == x.stride(i + 1) * x.shape[i + 1] for i in range(x.dim() - 2))
+    column = int(x.storage_offset()) % row if row else 0
+    if not flat or row < x.shape[-1] or column + x.shape[-1] > row:
+        return x.reshape(-1, x.shape[-1]).contiguous(), 0
+    count, start = x.numel() // x.shape[-1], x.storage_offset() - column
+    if (start + count * row) * x.element_size() > x.untyped_storage().nbytes():
+        return x.reshape(-1, x.shape[-1]).contiguous(), 0
+    return x.as_strided((count, row), (row, 1), start), column
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _flat(x: Tensor, several: int) -> np.ndarray:
+    """View an image (C, H, W), channels-last, as rows of some pixels each: (H * W / several, several * C)."""
+    return _array(x.permute(1, 2, 0).view(-1, several * x.shape[0]))
+
+
+def _parts(count: int) -> list[Any]:
+    """Cut `count` rows into parts (first, last)."""
+    step = -(-count // _PARTS)
+    return [(first, min(first + step, count)) for first in range(0, count, step)]

@@ -1,0 +1,60 @@
+"""The compiled operators for inference on a CPU against PyTorch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from swin_umamba import cpu
+from swin_umamba.cuda import plain_conv_silu, plain_instance_norm, plain_layer_norm
+
+pytest.importorskip("numba", reason="compiled by Numba")
+TYPES = [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)]
+
+
+def drawn(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def assert_near(y: torch.Tensor, plain: torch.Tensor, dtype: torch.dtype, tolerance: float) -> None:
+    assert y.dtype == dtype
+    assert (y.float() - plain).abs().max() <= tolerance * plain.abs().max()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
+def test_layer_norm_with_and_without_gate(dtype, tolerance):
+    both = drawn(2, 3, 5, 192).to(dtype)
+    x, gate = both.chunk(2, dim=-1)  # as the projection of a block leaves them
+    weight, bias = drawn(96), drawn(96) + 1
+    with torch.no_grad():
+        for given in (None, gate):
+            plain = plain_layer_norm(x.float(), weight, bias, 1e-5, None if given is None else given.float())
+            assert_near(cpu.layer_norm(x, weight, bias, 1e-5, given), plain, dtype, tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 1), (5, 4)])
+def test_convolution_with_activation(size, dtype, tolerance):
+    x = drawn(2, *size, 128).to(dtype)[..., :64]
+    weight, bias = drawn(64, 1, 3, 3), drawn(64)
+    with torch.no_grad():
+        assert_near(cpu.conv_silu(x, weight, bias), plain_conv_silu(x.float(), weight, bias), dtype, tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
+@pytest.mark.parametrize("channels", [16, 48, 64])
+def test_instance_norm_with_sum_and_activation(channels, dtype, tolerance):
+    x, other = (drawn(2, channels, 4, 6 + i)[..., :6].to(dtype) + 3 for i in range(2))
+    weight, bias = drawn(channels), drawn(channels)
+    with torch.no_grad():
+        for rest in ((), (other, False), (other, True)):
+            plain = plain_instance_norm(
+                x.float(), weight, bias, 1e-5, 0.01, *(r.float() if r is other else r for r in rest)
+            )
+            assert_near(cpu.instance_norm(x, weight, bias, 1e-5, 0.01, *rest), plain, dtype, 4 * tolerance)
+
+
+def test_gradients_stay_with_pytorch():
+    assert not cpu.takes(torch.zeros(1))
+    with torch.no_grad():
+        assert cpu.takes(torch.zeros(1))
+        assert not cpu.takes(torch.zeros(1, dtype=torch.float64))
