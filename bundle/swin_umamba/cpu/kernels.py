@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .simd import LANES, larger, load, silu, splat, store, total
+from .lanes import LANES
+from .simd import larger, load, silu, splat, store, total
 from .threads import compiled
 
 

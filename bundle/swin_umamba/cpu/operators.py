@@ -17,7 +17,7 @@ from torch import Tensor
 
 from swin_umamba.cuda import plain_conv_silu, plain_instance_norm, plain_layer_norm
 
-from .simd import LANES
+from .lanes import LANES
 from .threads import run
 
 _PARTS = 16  # of a map, as units of work; sums are over parts, so the result is the same on any number of cores

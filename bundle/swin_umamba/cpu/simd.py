@@ -22,8 +22,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
+from .lanes import LANES as LANES
+
 NEAR = 125.0  # largest |t| of exp2_near
-LANES = 32  # 4 AVX2 registers: enough independent work to hide the latency of exp2; 8 and 16 are a third slower
 
 _MINIMAX = [
     1.0,
