@@ -160,7 +160,8 @@ class SegmentationTask(InferTask):
             prediction[..., where] = inferer(image[None, ..., where], network)[0].as_tensor()
         times.lap("network")
         if part is not None:  # what an organ is like in 3D does not show in some of its slices
-            postprocessing = Compose([step for step in postprocessing.transforms if not isinstance(step, CleanLabelsd)])
+            steps = postprocessing.flatten().transforms
+            postprocessing = Compose([step for step in steps if not isinstance(step, CleanLabelsd)])
         labels = postprocessing({"image": image, "pred": prediction})["pred"]
         if part is None or not options.get("label"):
             return labels if part is None else replace_slices(labels, part, None), dict(organs)
