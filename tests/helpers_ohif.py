@@ -37,6 +37,13 @@ READ = """label => {
   });
 }"""
 
+FORGET = """() => new Promise((done, failed) => {
+  localStorage.clear();
+  const request = indexedDB.deleteDatabase('monailabel');
+  request.onsuccess = done;
+  request.onerror = request.onblocked = failed;
+})"""
+
 SLICE = """() => {
   const { viewport } = cornerstone.getEnabledElements()[0];
   return cornerstone.metaData.get('sopCommonModule', viewport.getCurrentImageId()).sopInstanceUID;
@@ -79,6 +86,14 @@ class Clinic:
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         return requests.request(method, self.server.url + path, headers=bearer, timeout=60, **more)
 
+    def store_automatic(self, stack: str, who: str) -> None:
+        """Have somebody else store the automatic label."""
+        image = self.series(stack)
+        found = self.ask("POST", f"/viewer/images/{image}/segment", json={}).json()
+        names = [{"id": entry["id"], "name": entry["name"]} for entry in found["segments"]]
+        submission = {"client_id": who, "segments": names, "slices": found["slices"]}
+        assert self.ask("PUT", f"/viewer/images/{image}/label", json=submission).status_code == 200
+
     def grey_values(self, stack: str) -> dict[str, np.ndarray]:
         """Return the images (row, column) of a series by their SOP instance UIDs."""
         found = [pydicom.dcmread(file) for file in self.files[stack]]
@@ -109,9 +124,18 @@ class Reader:
     def log_in(self, token: str) -> None:
         """Give the token to the page that asks for it."""
         self.page.goto(f"{self.server.url}/ohif/")
+        self.give_token(token)
+
+    def give_token(self, token: str = TOKEN) -> None:
+        """Answer the page that asks for the token."""
         self.page.fill("input[name=token]", token)
         self.page.click("button")
         self.page.wait_for_url("**/ohif/")
+
+    def forget(self) -> None:
+        """Remove what the browser has kept of earlier tests, but for the login."""
+        self.page.goto(f"{self.server.url}/healthz")
+        self.page.evaluate(FORGET)
 
     def open(self, study: str) -> None:
         """Open a study to be corrected, and wait for the panel and the first picture."""
@@ -186,10 +210,10 @@ class Reader:
 
 
 @contextmanager
-def reader(server: Server) -> Iterator[Reader]:
-    """Start a browser and end it."""
+def reader(server: Server, context=None) -> Iterator[Reader]:
+    """Open a page and close it; `context` as `browser` takes it."""
     need_ohif()
-    with browser(server.url) as page:
+    with browser(server.url, context) as page:
         yield Reader(page, server)
 
 

@@ -9,7 +9,8 @@ import { Survey } from './survey.js';
 /** @param {string} image @returns {import('./types').Case} */
 export function newCase(image) {
   const empty = { origin: null, base: null, label: null, stored: null, draft: null, message: null };
-  return { image, ...empty, counts: [], dirty: false, busy: '', hash: null, survey: new Survey() };
+  const visit = Date.now().toString(36) + Math.random().toString(36).slice(2);
+  return { image, visit, ...empty, counts: [], dirty: false, busy: '', hash: null, survey: new Survey() };
 }
 
 /** @param {import('./types').Label} label @returns {import('./types').LabelOrigin} */
@@ -22,6 +23,16 @@ export function filled(label, slices) {
   const there = new Map(label.slices.map((slice) => [slice.uid + slice.frame, slice]));
   const empty = [label.rows * label.columns, 0];
   return { ...label, slices: slices.map((name) => there.get(name.uid + name.frame) || { ...name, runs: empty }) };
+}
+
+/**
+ * What is shown, to be kept in a file or in the browser.
+ * @param {import('./types').Case} opened
+ * @param {number} saved milliseconds since 1970
+ * @returns {import('./types').Draft}
+ */
+export function draftOf({ visit, origin, base, label }, saved) {
+  return { visit, saved, origin, base, label };
 }
 
 /** @param {import('./types').LabelOrigin} origin */
@@ -39,9 +50,10 @@ export function storedText({ pacs }) {
  * Ask whether the PACS has taken a label that waited for it.
  * @param {import('./types').Case | null} opened
  * @param {import('./types').LabelServer} server
+ * @param {import('./types').StoredResults} results
  * @returns {Promise<boolean>} whether it still waits
  */
-export async function stillWaits(opened, server) {
+export async function stillWaits(opened, server, results) {
   const origin = opened?.origin;
   if (origin?.pacs !== 'waits') {
     return false;
@@ -50,6 +62,7 @@ export async function stillWaits(opened, server) {
   if (label?.digest === origin.digest && label.pacs !== 'waits') {
     origin.pacs = label.pacs;
     opened.message = { kind: 'done', text: storedText(origin) };
+    results.renew(opened.image);
   }
   return origin.pacs === 'waits';
 }

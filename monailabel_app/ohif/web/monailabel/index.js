@@ -4,6 +4,7 @@
  */
 import { Drafts } from './drafts.js';
 import { Panel } from './panel.js';
+import { ResultList } from './results.js';
 import { Server } from './server.js';
 import { Session } from './session.js';
 import { ThresholdRange } from './threshold.js';
@@ -14,6 +15,7 @@ import { OhifViewer } from './viewer.js';
  * @typedef {object} Ohif
  * @property {{services: Record<string, any>}} servicesManager
  * @property {{runCommand: (name: string, options: object, context?: string) => any}} commandsManager
+ * @property {{getActiveDataSource: () => any[]}} extensionManager
  */
 
 const MODE = /\/segmentation\/?$/; // the route of the mode that has the panel
@@ -22,13 +24,18 @@ const MODE = /\/segmentation\/?$/; // the route of the mode that has the panel
 let parts = null;
 
 /** @param {Ohif} ohif */
-function assemble({ servicesManager: { services }, commandsManager }) {
+function assemble({ servicesManager: { services }, commandsManager, extensionManager }) {
   if (!parts) {
     const viewer = new OhifViewer(services);
-    const session = new Session({ server: new Server(), viewer, drafts: new Drafts(), storage: window.localStorage });
+    const results = new ResultList(services, () => extensionManager.getActiveDataSource()[0]);
+    const given = { server: new Server(), drafts: new Drafts(), storage: window.localStorage };
+    const session = new Session({ ...given, viewer, results });
     const threshold = new ThresholdRange(services, commandsManager, () => viewer.activeDisplaySet());
     parts = { viewer, session, panel: new Panel(session, viewer), threshold };
-    window.addEventListener('beforeunload', (event) => session.dirty && event.preventDefault());
+    window.addEventListener('beforeunload', (event) => {
+      session.settling.flush();
+      return session.dirty && event.preventDefault();
+    });
   }
   return parts;
 }

@@ -4,6 +4,7 @@
  */
 import { scopeOf } from './cases.js';
 import { button, dateText, download, el, millilitres, select, STYLE } from './dom.js';
+import { LOGGED_OUT } from './server.js';
 
 const SCOPES = { all: 'whole image', slice: 'this slice', range: 'slices' };
 
@@ -89,7 +90,8 @@ export class Panel {
     const { current, problem } = this.session;
     const found = [];
     if (problem) {
-      found.push(el('div', { className: 'error', textContent: problem, data: 'ml-problem' }));
+      const remedy = problem === LOGGED_OUT && this.action('login');
+      found.push(el('div', { className: 'error', data: 'ml-problem' }, problem, remedy));
     }
     if (current?.draft) {
       const text = `There are changes of ${new Date(current.draft.saved).toLocaleString()} that were not stored.`;

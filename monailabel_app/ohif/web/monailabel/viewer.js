@@ -102,13 +102,13 @@ export class OhifViewer {
 
   /**
    * @param {string} image
-   * @param {import('./types').Label} label of some slices
+   * @param {import('./types').Label} label of some slices, with all segments
    */
   replace(image, label) {
-    const pixels = this.decoded(label.slices, label);
+    const after = { segments: label.segments, pixels: this.decoded(label.slices, label) };
     const before = this.moment(image);
-    this.restore(image, { segments: before.segments, pixels });
-    this.history.record(before, { segments: before.segments, pixels }, (moment) => this.restore(image, moment));
+    this.restore(image, after);
+    this.history.record(before, after, (moment) => this.restore(image, moment));
   }
 
   /** Let OHIF interpolate between slices; of our label that can be undone. @param {() => void} start */
