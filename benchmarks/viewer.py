@@ -3,10 +3,10 @@
     python benchmarks/viewer.py --model models/<name> [--size 320 320 72]
 
 Needs Orthanc, Chromium and the fetched site, as the end-to-end tests do. Chromium draws in software here
-(SwiftShader), so a graphics card is faster. Prints one line of JSON: of each click "total" and its parts, one after the
-other: the server's "load", "network", "post", "write" and the "rest" of its work (finding the series, keeping the label,
-naming slices), "transfer", and "draw", the browser's part from the answer to the picture; and the machine's cores and
-load, since other programs take their share.
+(SwiftShader), so a graphics card is faster. Prints one line of JSON. Of each click it holds "total" and its parts, one
+after the other: the server's "load", "network", "post", "write" and the "rest" of its work (finding the series, keeping
+the label, naming slices), "transfer", and "draw", the browser's part from the answer to the picture. "cores" and "load"
+are the machine's, since other programs take their share.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ RECORD = """() => {
   window.recording = requestAnimationFrame(next);
 }"""
 PATIENCE = 600_000  # milliseconds
-DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 STOP = "() => { cancelAnimationFrame(window.recording); return window.frames_.slice(1); }"
 
 
@@ -65,10 +64,12 @@ def measure(reader: Reader, study: str) -> dict[str, Any]:
 
 def click(reader: Reader) -> dict[str, float]:
     """Return the seconds from the click on "Segment" to the picture with the organs, and those of each part."""
-    with reader.page.expect_response(lambda answer: answer.url.partition("?")[0].endswith("/segment"), timeout=PATIENCE) as got:
+    with reader.page.expect_response(
+        lambda answer: answer.url.partition("?")[0].endswith("/segment"), timeout=PATIENCE
+    ) as got:
         start = time.perf_counter()
         reader.segment(wait=PATIENCE)
-        reader.page.evaluate(DRAWN)
+        reader.drawn()
         total = time.perf_counter() - start
     parts = {stage: seconds for stage, seconds in got.value.json()["latencies"].items() if stage != "model"}
     times = got.value.request.timing  # ms since the request began

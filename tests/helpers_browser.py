@@ -38,9 +38,9 @@ def chromium():
 
 
 @contextmanager
-def profile() -> Iterator:
-    """Open what a person's browser remembers, and forget it at the end."""
-    found = chromium().new_context(viewport={"width": 1500, "height": 900})
+def profile(width: int = 1500, height: int = 900) -> Iterator:
+    """Open what a person's browser remembers, and forget it at the end; drawing takes as long as a page has pixels."""
+    found = chromium().new_context(viewport={"width": width, "height": height})
     yield found
     found.close()
 

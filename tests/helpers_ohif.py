@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import requests
-from helpers_browser import browser
+from helpers_browser import browser, profile
 from helpers_dicom import COMPLETE, write_series
 from helpers_imaging import affine_of, painted_volume, ramp
 from helpers_pacs import need, send, write_stack
@@ -27,6 +27,7 @@ STACKS = (ODD, "coronal", "oblique")
 SPARE = "spare"  # a study that tests leave as it is
 
 WAIT = 60_000  # ms
+SMALL = (1200, 700)  # pixels of a page in which everything has its place
 READ = """label => {
   const found = cornerstoneTools.segmentation.state.getSegmentations().find(s => s.label === label);
   return found.representationData.Labelmap.imageIds.map(id => {
@@ -44,6 +45,7 @@ FORGET = """() => new Promise((done, failed) => {
   request.onerror = request.onblocked = failed;
 })"""
 
+DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 SLICE = """() => {
   const { viewport } = cornerstone.getEnabledElements()[0];
   return cornerstone.metaData.get('sopCommonModule', viewport.getCurrentImageId()).sopInstanceUID;
@@ -171,15 +173,22 @@ class Reader:
         (x0, y0), (x1, y1) = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
         self.page.mouse.move(x0, y0)
         self.page.mouse.down()
-        self.page.mouse.move(x1, y1, steps=8)
+        self.page.mouse.move(x1, y1, steps=4)
         self.page.mouse.up()
-        self.page.wait_for_timeout(600)  # the panel counts when the hand rests
+        self.drawn()
 
     def press(self, *keys: str) -> None:
-        """Press keys, one after the other."""
+        """Press keys, one after the other; arrows lead to other slices."""
         for key in keys:
+            before = self.slice()
             self.page.keyboard.press(key)
-            self.page.wait_for_timeout(500)
+            if key.startswith("Arrow"):
+                self.page.wait_for_function(f"before => ({SLICE})() !== before", arg=before)
+            self.drawn()
+
+    def drawn(self) -> None:
+        """Wait until the viewer has drawn what it got to know."""
+        self.page.evaluate(DRAWN)
 
     def slice(self) -> str:
         """Return the SOP instance UID of the image in the first viewport."""
@@ -213,7 +222,7 @@ class Reader:
 def reader(server: Server, context=None) -> Iterator[Reader]:
     """Open a page and close it; `context` as `browser` takes it."""
     need_ohif()
-    with browser(server.url, context) as page:
+    with nullcontext(context) if context else profile(*SMALL) as found, browser(server.url, found) as page:
         yield Reader(page, server)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from helpers_browser import profile
-from helpers_ohif import TOKEN, Clinic, Reader, need_ohif, reader
+from helpers_ohif import SMALL, TOKEN, Clinic, Reader, need_ohif, reader
 from helpers_pacs import need_orthanc, write_seeing_model
 from helpers_server import serve
 
@@ -42,7 +42,7 @@ def clinic(tmp_path_factory, seeing_models):
 def logged_in(clinic):
     """What the browser of somebody remembers who has logged in to the server of the clinic."""
     need_ohif()
-    with profile() as context:
+    with profile(*SMALL) as context:
         with reader(clinic.server, context) as found:
             found.log_in(TOKEN)
         yield context

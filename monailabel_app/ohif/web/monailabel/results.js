@@ -3,7 +3,9 @@
  * @module
  */
 
-/** @implements {import('./types').StoredResults} */
+/** @typedef {import('./types').StoredResults} StoredResults */
+
+/** @implements {StoredResults} */
 export class ResultList {
   /**
    * @param {Record<string, any>} services of OHIF

@@ -90,6 +90,8 @@ export interface Message {
 export interface Case {
   /** Series instance UID. */
   image: string;
+  /** Which time that somebody took up the series. */
+  visit: string;
   /** Of the label that is shown. */
   origin: LabelOrigin | null;
   /** Digest of the stored label that storing replaces. */
