@@ -139,6 +139,11 @@ class Reader:
         self.page.goto(f"{self.server.url}/healthz")
         self.page.evaluate(FORGET)
 
+    def open_list(self) -> None:
+        """Open the list of studies, in a page as wide as all its columns."""
+        self.page.set_viewport_size({"width": 1500, "height": 900})
+        self.page.goto(f"{self.server.url}/ohif/")
+
     def open(self, study: str) -> None:
         """Open a study to be corrected, and wait for the panel and the first picture."""
         self.page.goto(f"{self.server.url}/ohif/segmentation?StudyInstanceUIDs={study}")

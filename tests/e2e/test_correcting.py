@@ -148,7 +148,7 @@ def test_organs_are_added_and_deleted_and_painted_in_other_planes(clinic, person
 
 
 def test_study_list_is_filtered_and_leads_to_the_next_study(clinic, person: Reader):
-    person.page.goto(f"{person.server.url}/ohif/")
+    person.open_list()
     rows = person.page.locator("text=/DOE, [0-9]/")
     expect(rows).to_have_count(len(STACKS) + 1)
     person.page.locator("input").nth(1).fill("P1")
