@@ -107,6 +107,19 @@ def views(page) -> list[np.ndarray]:
     return found
 
 
+def still_views(page) -> list[np.ndarray]:
+    """Return the views once nothing in them changes any more; a volume is drawn slice by slice as it comes."""
+    found = [views(page)]
+
+    def same() -> bool:
+        page.wait_for_timeout(500)
+        found.append(views(page))
+        return all(np.array_equal(one, two) for one, two in zip(found[-2], found[-1], strict=True))
+
+    wait_for(same)
+    return found[-1]
+
+
 def overlap(before: np.ndarray, after: np.ndarray) -> float:
     """Return the share of the anatomy and of the overlay together that both cover: 1 if they are the same.
 
