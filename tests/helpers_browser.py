@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from helpers_pacs import need
 from PIL import Image
+from scipy import ndimage
 
 ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -23,6 +24,7 @@ ARGUMENTS = (
 )
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 PATIENCE = 90_000  # milliseconds
+ORGAN = 41  # pixels, less than the distance between two organs
 COLOURED, BRIGHT = 20, 30  # of 255: difference that an overlay makes; brightness of anatomy
 
 
@@ -127,7 +129,9 @@ def overlap(before: np.ndarray, after: np.ndarray) -> float:
         before: a view, its anatomy brighter than what is around it.
         after: the same with the overlay.
     """
-    anatomy, overlay = (before > BRIGHT).any(axis=2), (np.abs(after - before) > COLOURED).any(axis=2)
+    grey = before.max(axis=2)
+    edge = ndimage.maximum_filter(grey, ORGAN) / 2  # where interpolation blurs thick slices, an organ ends half as bright
+    anatomy, overlay = grey > np.maximum(edge, BRIGHT), (np.abs(after - before) > COLOURED).any(axis=2)
     return float(np.count_nonzero(anatomy & overlay) / np.count_nonzero(anatomy | overlay))
 
 
