@@ -209,6 +209,16 @@ test('storing sends every slice with its name, who, and what it replaces', async
   assert.deepEqual(all.renewed, ['S']);
 });
 
+test('what is left of an organ that was deleted is not sent', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  all.viewer.shown = SEGMENTS.slice(0, 1);
+  await all.session.store();
+  const [sent] = all.server.stored;
+  assert.deepEqual(sent.segments, SEGMENTS.slice(0, 1));
+  assert.deepEqual(sent.slices.map(({ runs }) => runs), [[4, 0], [4, 1], [2, 0, 2, 0]]);
+});
+
 const failures = [
   [new ServerError('The server does not answer.', 0), ['again', 'save']],
   [new ServerError('a bearer token is needed', 401), ['login', 'again', 'save']],

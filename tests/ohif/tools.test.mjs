@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { History } from '../../monailabel_app/ohif/web/monailabel/history.js';
+import { History, withoutSegment } from '../../monailabel_app/ohif/web/monailabel/history.js';
 import { sameSegments } from '../../monailabel_app/ohif/web/monailabel/segments.js';
 import { ThresholdRange, greyValues } from '../../monailabel_app/ohif/web/monailabel/threshold.js';
 
@@ -77,4 +77,11 @@ test('segments are the same by number and name', () => {
   const liver = { id: 1, name: 'liver' };
   assert.ok(sameSegments([liver, { id: 2, name: 'spleen' }], [{ id: 2, name: 'spleen', color: [1, 2, 3] }, liver]));
   assert.ok(!sameSegments([liver], [{ id: 1, name: 'spleen' }]));
+});
+
+test('a segment goes with all of its voxels', () => {
+  const before = { segments: [{ id: 1, name: 'liver' }, { id: 2, name: 'spleen' }], pixels: momentOf({ a: [1, 2], b: [2, 0] }).pixels };
+  const after = withoutSegment(before, 2);
+  assert.deepEqual(after, { segments: [{ id: 1, name: 'liver' }], pixels: momentOf({ a: [1, 0], b: [0, 0] }).pixels });
+  assert.deepEqual([...before.pixels.get('a')], [1, 2]);
 });

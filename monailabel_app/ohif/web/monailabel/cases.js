@@ -109,8 +109,14 @@ export function submissionOf({ label, origin, base }, who) {
     model_version: origin?.model_version ?? null,
     base,
     segments: label.segments.map(({ id, name }) => ({ id, name })),
-    slices: label.slices,
+    slices: withoutStrangers(label),
   };
+}
+
+/** Voxels of no segment are none: an organ was deleted. @param {import('./types').Label} label */
+function withoutStrangers({ segments, slices }) {
+  const ids = new Set(segments.map(({ id }) => id));
+  return slices.map((slice) => ({ ...slice, runs: slice.runs.map((n, i) => (i % 2 && !ids.has(n) ? 0 : n)) }));
 }
 
 /**

@@ -5,6 +5,7 @@
 import { Drafts } from './drafts.js';
 import { Panel } from './panel.js';
 import { ResultList } from './results.js';
+import { imageOf } from './segments.js';
 import { Server } from './server.js';
 import { Session } from './session.js';
 import { ThresholdRange } from './threshold.js';
@@ -63,8 +64,19 @@ export default {
   /** OHIF's own commands, which ours stand in front of. @param {Ohif} ohif */
   getCommandsModule(ohif) {
     const { viewer } = assemble(ohif);
-    const start = () => ohif.commandsManager.runCommand('interpolateLabelmap', {}, 'CORNERSTONE');
-    return { defaultContext: 'MONAILABEL', definitions: { interpolateLabelmap: () => viewer.interpolate(start) } };
+    /** @param {string} name @param {object} options */
+    const run = (name, options) => ohif.commandsManager.runCommand(name, options, 'CORNERSTONE');
+    const definitions = {
+      interpolateLabelmap: () => viewer.interpolate(() => run('interpolateLabelmap', {})),
+      /** @param {{segmentationId: string, segmentIndex: number}} what */
+      deleteSegment({ segmentationId, segmentIndex }) {
+        const image = imageOf(segmentationId);
+        return viewer.draws(image)
+          ? viewer.removeSegment(image, segmentIndex)
+          : run('deleteSegment', { segmentationId, segmentIndex });
+      },
+    };
+    return { defaultContext: 'MONAILABEL', definitions };
   },
 
   /** Other modes show what the PACS has, and nothing of ours. @param {Ohif} ohif */

@@ -121,7 +121,7 @@ export class Session {
       } else {
         await this.show(opened, slices ? filled(label, this.viewer.slices(opened.image)) : label, !slices);
       }
-      const text = ['Segmented.', ...(label.warnings || [])].join(' ');
+      const text = ['Segmented.', ...(label.warnings || [])].join('\n');
       opened.message = { kind: 'done', text };
     });
   }

@@ -3,7 +3,7 @@
  * Slices are found by their SOP instance UIDs; OHIF has its images in an order of its own.
  * @module
  */
-import { History } from './history.js';
+import { History, withoutSegment } from './history.js';
 import { decodeRuns, keyOf } from './runs.js';
 import { idOf, imageOf, sameSegments, segmentsOf } from './segments.js';
 
@@ -66,8 +66,8 @@ export class OhifViewer {
 
   /** @param {{displaySetInstanceUIDs?: string[]} | undefined} viewport of the grid */
   imagesOf(viewport) {
-    const uids = viewport?.displaySetInstanceUIDs || [];
-    const sets = uids.map((uid) => this.services.displaySetService.getDisplaySetByUID(uid));
+    const { displaySetService } = this.services;
+    const sets = (viewport?.displaySetInstanceUIDs || []).map((uid) => displaySetService.getDisplaySetByUID(uid));
     return sets.find((set) => set?.imageIds?.length && !NO_IMAGES.includes(set.Modality));
   }
 
@@ -116,11 +116,16 @@ export class OhifViewer {
     const { segmentationService, viewportGridService } = this.services;
     const active = segmentationService.getActiveSegmentation(viewportGridService.getActiveViewportId());
     const image = active ? imageOf(active.segmentationId) : '';
-    if (!this.colours.has(image)) {
+    if (!this.draws(image)) {
       start();
       return;
     }
     this.history.interpolate(start, () => this.moment(image), (moment) => this.restore(image, moment));
+  }
+
+  /** @param {string} image @returns {boolean} whether a label of ours is shown */
+  draws(image) {
+    return this.colours.has(image);
   }
 
   /** A label as it is now. @param {string} image @returns {import('./history.js').Moment} */
@@ -214,9 +219,8 @@ export class OhifViewer {
     const { viewportGridService, cornerstoneViewportService } = this.services;
     const { activeViewportId } = viewportGridService.getState();
     const imageId = cornerstoneViewportService.getCornerstoneViewport(activeViewportId)?.getCurrentImageId?.();
-    const name = imageId && this.nameOf(imageId);
-    const ours = name && this.slices(image).some((slice) => keyOf(slice) === keyOf(name));
-    return ours ? name : null;
+    const name = imageId && keyOf(this.nameOf(imageId));
+    return this.slices(image).find((slice) => keyOf(slice) === name) || null;
   }
 
   /** @param {string} image */
@@ -230,9 +234,13 @@ export class OhifViewer {
     this.services.segmentationService.addSegment(idOf(image), config);
   }
 
-  /** @param {string} image @param {number} id */
+  /** OHIF's own way leaves voxels of organs that are not the active one. @param {string} image @param {number} id */
   removeSegment(image, id) {
-    this.services.segmentationService.removeSegment(idOf(image), id);
+    const before = this.moment(image);
+    const after = withoutSegment(before, id);
+    this.hidden.get(image)?.delete(id);
+    this.restore(image, after);
+    this.history.record(before, after, (moment) => this.restore(image, moment));
   }
 
   /** Make an organ the one that the brush paints. @param {string} image @param {number} id */
@@ -243,9 +251,8 @@ export class OhifViewer {
   /** @param {string} image @param {number} id @returns {boolean} */
   isVisible(image, id) {
     const viewportId = this.viewportsOf(image)[0];
-    const { visibility } = this.globals.cornerstoneTools.segmentation.config;
-    const what = { segmentationId: idOf(image), type: LABELMAP };
-    return !viewportId || visibility.getSegmentIndexVisibility(viewportId, what, id);
+    const { getSegmentIndexVisibility } = this.globals.cornerstoneTools.segmentation.config.visibility;
+    return !viewportId || getSegmentIndexVisibility(viewportId, { segmentationId: idOf(image), type: LABELMAP }, id);
   }
 
   /** @param {string} image @param {number} id @param {boolean} visible */
