@@ -108,7 +108,7 @@ def main() -> None:
         image = send(client, files)
         study = client.series({"Modality": "MR"})[image]["StudyInstanceUID"]
         more = {"data_dir": Path(folder) / "data", **connection.as_environment()}
-        with serve(connection.url, options.model, **more) as server, browser(server.url) as page:
+        with serve(connection.url, options.model.resolve(), **more) as server, browser(server.url) as page:
             machine = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
             print(json.dumps({"size": list(options.size), **machine, **measure(Reader(page, server), study)}))
 

@@ -23,6 +23,12 @@ LISTED = """uid => {
 def test_organs_are_seen_corrected_stored_and_seen_again(clinic, person: Reader, stack):
     person.open(clinic.study(stack))
     expect(person.part("badge")).to_contain_text("No label yet")
+    person.page.fill("[data-cy=ml-add]", "lesion")
+    person.part("add-button").click()  # who draws without a model
+    expect(person.part("organ")).to_have_count(1)
+    person.stroke("Brush", (0.42, 0.4), (0.58, 0.45))
+    assert count(person.voxels(), 1) > 0
+    expect(person.part("badge")).to_contain_text("Changed, not stored")
     person.segment()
     expect(person.part("badge")).to_contain_text("Automatic, not reviewed")
     expect(person.part("badge")).to_contain_text("seeing 0.1.0")

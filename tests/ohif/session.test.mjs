@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { scopeOf, storedText } from '../../monailabel_app/ohif/web/monailabel/cases.js';
+import { emptyLabel, scopeOf, storedText } from '../../monailabel_app/ohif/web/monailabel/cases.js';
 import { decodeRuns, keyOf } from '../../monailabel_app/ohif/web/monailabel/runs.js';
 import { ServerError } from '../../monailabel_app/ohif/web/monailabel/server.js';
 import { Session } from '../../monailabel_app/ohif/web/monailabel/session.js';
@@ -42,6 +42,10 @@ class FakeViewer {
 
   slices() {
     return NAMES;
+  }
+
+  grid() {
+    return { rows: 2, columns: 2, voxel_ml: 0.5 };
   }
 
   currentSlice() {
@@ -119,6 +123,19 @@ test('an image without a label shows none', async () => {
   const { session } = await opened();
   assert.equal(session.current.label, null);
   assert.equal(session.dirty, false);
+});
+
+test('who draws without a model begins with an empty label', async () => {
+  const all = await opened();
+  await all.session.show(all.session.current, emptyLabel('S', all.viewer), false);
+  const { label, origin, dirty } = all.session.current;
+  assert.deepEqual([label.segments, label.voxel_ml, origin.model, dirty], [[], 0.5, null, true]);
+  assert.deepEqual(label.slices.map(({ uid, runs }) => [uid, runs]), NAMES.map(({ uid }) => [uid, [4, 0]]));
+  all.viewer.shown = [{ id: 1, name: 'lesion' }];
+  await paint(all, 'b', 1);
+  await all.session.store();
+  assert.deepEqual(all.server.stored[0].segments, [{ id: 1, name: 'lesion' }]);
+  assert.equal(all.server.stored[0].model, null);
 });
 
 test('slices find their place by name', async () => {

@@ -18,11 +18,27 @@ export function originOf({ tag, by, time, model, model_version, pacs, digest }) 
   return { tag, by, time, model, model_version, pacs, digest };
 }
 
-/** A label of some slices as one of all, the others empty. */
+/**
+ * A label of some slices as one of all, the others empty.
+ * @param {import('./types').Label} label
+ * @param {import('./types').SliceName[]} slices
+ * @returns {import('./types').Label}
+ */
 export function filled(label, slices) {
   const there = new Map(label.slices.map((slice) => [slice.uid + slice.frame, slice]));
   const empty = [label.rows * label.columns, 0];
   return { ...label, slices: slices.map((name) => there.get(name.uid + name.frame) || { ...name, runs: empty }) };
+}
+
+/**
+ * A label without organs, to draw in.
+ * @param {string} image
+ * @param {import('./types').LabelViewer} viewer
+ * @returns {import('./types').Label}
+ */
+export function emptyLabel(image, viewer) {
+  const nobody = { tag: /** @type {const} */ ('original'), by: null, time: null, model: null, model_version: null };
+  return filled({ image, ...viewer.grid(image), ...nobody, segments: [], slices: [] }, viewer.slices(image));
 }
 
 /**

@@ -71,7 +71,7 @@ export default {
       /** @param {{segmentationId: string, segmentIndex: number}} what */
       deleteSegment({ segmentationId, segmentIndex }) {
         const image = imageOf(segmentationId);
-        return viewer.draws(image)
+        return viewer.colours.has(image)
           ? viewer.removeSegment(image, segmentIndex)
           : run('deleteSegment', { segmentationId, segmentIndex });
       },

@@ -2,7 +2,7 @@
  * The panel "MONAI Label": what is shown of a session, and the buttons that act on it.
  * @module
  */
-import { scopeOf } from './cases.js';
+import { emptyLabel, scopeOf } from './cases.js';
 import { button, dateText, download, el, millilitres, select, STYLE } from './dom.js';
 import { LOGGED_OUT } from './server.js';
 
@@ -190,9 +190,13 @@ export class Panel {
     }
   }
 
-  addOrgan() {
+  async addOrgan() {
     const { current } = this.session;
     const name = this.parts.add.value.trim();
+    if (current && name && !current.label) {
+      const empty = () => this.session.show(current, emptyLabel(current.image, this.viewer), false);
+      await this.session.attempt(current, 'Loading…', empty);
+    }
     if (current?.label && name) {
       const known = this.session.overview?.models.flatMap(({ segments }) => segments) || [];
       this.viewer.addSegment(current.image, name, known.find((segment) => segment.name === name)?.color);

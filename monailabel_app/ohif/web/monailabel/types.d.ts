@@ -141,6 +141,8 @@ export interface LabelViewer {
   segments(image: string): Segment[];
   /** Slices in the order of the viewer. */
   slices(image: string): SliceName[];
+  /** Of a series. */
+  grid(image: string): { rows: number; columns: number; voxel_ml: number };
   /** The slice that is looked at, null in other planes than the series' own. */
   currentSlice(image: string): SliceName | null;
 }

@@ -3,8 +3,9 @@
  * Slices are found by their SOP instance UIDs; OHIF has its images in an order of its own.
  * @module
  */
+import { gridOf } from './grid.js';
 import { History, withoutSegment } from './history.js';
-import { decodeRuns, keyOf } from './runs.js';
+import { decodeSlices, keyOf } from './runs.js';
 import { idOf, imageOf, sameSegments, segmentsOf } from './segments.js';
 
 const LABELMAP = 'Labelmap';
@@ -86,7 +87,7 @@ export class OhifViewer {
    * @param {import('./types').Label} label
    */
   async show(image, label) {
-    const after = { segments: label.segments, pixels: this.decoded(label.slices, label) };
+    const after = { segments: label.segments, pixels: decodeSlices(label) };
     const before = this.segmentation(image) ? this.moment(image) : null;
     if (!before) {
       const options = { segmentationId: idOf(image), label: 'MONAI Label', segments: segmentsOf(label.segments) };
@@ -105,7 +106,7 @@ export class OhifViewer {
    * @param {import('./types').Label} label of some slices, with all segments
    */
   replace(image, label) {
-    const after = { segments: label.segments, pixels: this.decoded(label.slices, label) };
+    const after = { segments: label.segments, pixels: decodeSlices(label) };
     const before = this.moment(image);
     this.restore(image, after);
     this.history.record(before, after, (moment) => this.restore(image, moment));
@@ -116,16 +117,11 @@ export class OhifViewer {
     const { segmentationService, viewportGridService } = this.services;
     const active = segmentationService.getActiveSegmentation(viewportGridService.getActiveViewportId());
     const image = active ? imageOf(active.segmentationId) : '';
-    if (!this.draws(image)) {
+    if (!this.colours.has(image)) {
       start();
       return;
     }
     this.history.interpolate(start, () => this.moment(image), (moment) => this.restore(image, moment));
-  }
-
-  /** @param {string} image @returns {boolean} whether a label of ours is shown */
-  draws(image) {
-    return this.colours.has(image);
   }
 
   /** A label as it is now. @param {string} image @returns {import('./history.js').Moment} */
@@ -148,11 +144,6 @@ export class OhifViewer {
     this.colours.set(image, segments);
     this.put(image, pixels);
     this.viewportsOf(image).forEach((viewportId) => this.paint(viewportId, image));
-  }
-
-  /** @param {import('./types').SliceLabels[]} slices @param {{rows: number, columns: number}} size */
-  decoded(slices, { rows, columns }) {
-    return new Map(slices.map((slice) => [keyOf(slice), decodeRuns(slice.runs, rows * columns)]));
   }
 
   /** @param {string} image @param {Map<string, Uint8Array>} pixels by slice */
@@ -196,6 +187,12 @@ export class OhifViewer {
     }
     const pixels = this.pixels(image);
     return this.slices(image).map((name) => ({ name, pixels: pixels.get(keyOf(name)) }));
+  }
+
+  /** @param {string} image */
+  grid(image) {
+    const { metaData } = this.globals.cornerstone;
+    return gridOf(this.displaySetOf(image).imageIds.map((id) => metaData.get('imagePlaneModule', id)));
   }
 
   /** @param {string} image @returns {import('./types').SliceName[]} in the order of the viewer */
