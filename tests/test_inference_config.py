@@ -3,9 +3,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +13,7 @@ import numpy as np
 import pytest
 import swin_umamba
 import torch
+from helpers_commands import run_module
 from helpers_dicom import PATIENT, write_series
 from helpers_imaging import ORIENTATIONS, PAINTED, painted_in, ramp, threshold_network, write_nifti
 from monai.bundle import ConfigParser, ConfigWorkflow
@@ -289,10 +287,8 @@ def test_command_answers_bad_input_with_one_line(tmp_path: Path, arguments: list
     write_nifti(tmp_path / "in" / "a.nii.gz", ramp(labels), affine)
     given = {"--dataset_dir": str(tmp_path / "in"), "--device": "cpu", "--output_dir": str(tmp_path / "out")}
     given |= {"--model": str(tiny_model(tmp_path / "model"))} | dict([arguments])
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundle/configs/inference.yaml"]
-    command += ["--bundle_root", "bundle", *(text for pair in given.items() for text in pair)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    given |= {"--config_file": "bundle/configs/inference.yaml", "--bundle_root": "bundle"}
+    run = run_module("monai.bundle", "run", *itertools.chain(*given.items()))
     assert run.returncode == 1
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith(message)
