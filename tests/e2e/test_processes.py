@@ -17,6 +17,7 @@ import torch
 from helpers_bundle import ROOT, TINY, command, flags, training, write_cases, write_model
 from helpers_commands import run_module
 from helpers_imaging import write_nifti
+from swin_umamba.checkpoints import checkpoints_of
 from swin_umamba.models import load_model
 
 pytestmark = pytest.mark.e2e
@@ -129,7 +130,7 @@ def test_process_that_dies_ends_the_run_with_a_message(tmp_path):
         )
         try:
             until = time.monotonic() + 240
-            while not (tmp_path / "out" / "checkpoints").exists():
+            while not checkpoints_of(tmp_path / "out"):
                 assert group.poll() is None, (tmp_path / "log").read_text()
                 assert time.monotonic() < until
                 time.sleep(0.05)
