@@ -200,6 +200,7 @@ def tiny_model(folder: Path) -> Path:
         network={"name": "swin_umamba_tiny", "arguments": {"in_channels": 1}},
         labels=LABEL_TABLES["abdomen_mri"],
         roi_size=(64, 64),
+        mirror_axes=(1,),
     )
     save_model(folder, build_described_network(spec), spec)
     return folder
@@ -238,7 +239,7 @@ def test_config_serves_monai_label(tmp_path: Path) -> None:
     parser["displayable_configs"].update({"sw_batch_size": 3, "mirror": True})
     parser.parse()
     inferer = parser.get_parsed_content("inferer", instantiate=True)
-    assert (inferer.sw_batch_size, inferer.mirror_axes, inferer.roi_size) == (3, (0, 1), (64, 64))
+    assert (inferer.sw_batch_size, inferer.mirror_axes, inferer.roi_size) == (3, (1,), (64, 64))
     for name in ("preprocessing", "postprocessing"):
         assert isinstance(parser.get_parsed_content(name, instantiate=True), Compose)
     assert isinstance(parser.get_parsed_content("preprocessing").transforms[0], LoadImaged)
