@@ -127,11 +127,10 @@ test('an image without a label shows none', async () => {
 
 test('who draws without a model begins with an empty label', async () => {
   const all = await opened();
-  await all.session.show(all.session.current, emptyLabel('S', all.viewer), false);
+  await all.session.show(all.session.current, emptyLabel('S', all.viewer, { id: 1, name: 'lesion' }), false);
   const { label, origin, dirty } = all.session.current;
-  assert.deepEqual([label.segments, label.voxel_ml, origin.model, dirty], [[], 0.5, null, true]);
+  assert.deepEqual([label.segments, label.voxel_ml, origin.model, dirty], [[{ id: 1, name: 'lesion' }], 0.5, null, true]);
   assert.deepEqual(label.slices.map(({ uid, runs }) => [uid, runs]), NAMES.map(({ uid }) => [uid, [4, 0]]));
-  all.viewer.shown = [{ id: 1, name: 'lesion' }];
   await paint(all, 'b', 1);
   await all.session.store();
   assert.deepEqual(all.server.stored[0].segments, [{ id: 1, name: 'lesion' }]);

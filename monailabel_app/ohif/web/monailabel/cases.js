@@ -31,14 +31,15 @@ export function filled(label, slices) {
 }
 
 /**
- * A label without organs, to draw in.
+ * An empty label to draw in, of one organ, since OHIF makes one without a name where there is none.
  * @param {string} image
  * @param {import('./types').LabelViewer} viewer
+ * @param {import('./types').Segment} organ
  * @returns {import('./types').Label}
  */
-export function emptyLabel(image, viewer) {
+export function emptyLabel(image, viewer, organ) {
   const nobody = { tag: /** @type {const} */ ('original'), by: null, time: null, model: null, model_version: null };
-  return filled({ image, ...viewer.grid(image), ...nobody, segments: [], slices: [] }, viewer.slices(image));
+  return filled({ image, ...viewer.grid(image), ...nobody, segments: [organ], slices: [] }, viewer.slices(image));
 }
 
 /**

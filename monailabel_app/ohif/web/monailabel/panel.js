@@ -190,18 +190,22 @@ export class Panel {
     }
   }
 
-  async addOrgan() {
-    const { current } = this.session;
-    const name = this.parts.add.value.trim();
-    if (current && name && !current.label) {
-      const empty = () => this.session.show(current, emptyLabel(current.image, this.viewer), false);
-      await this.session.attempt(current, 'Loading…', empty);
+  addOrgan() {
+    const { session, viewer, parts } = this;
+    const { current } = session;
+    const name = parts.add.value.trim();
+    if (!current || !name) {
+      return;
     }
-    if (current?.label && name) {
-      const known = this.session.overview?.models.flatMap(({ segments }) => segments) || [];
-      this.viewer.addSegment(current.image, name, known.find((segment) => segment.name === name)?.color);
-      this.parts.add.value = '';
+    parts.add.value = '';
+    const known = session.overview?.models.flatMap(({ segments }) => segments) || [];
+    const color = known.find((segment) => segment.name === name)?.color;
+    if (current.label) {
+      viewer.addSegment(current.image, name, color);
+      return;
     }
+    const begin = () => session.show(current, emptyLabel(current.image, viewer, { id: 1, name, color }), false);
+    session.attempt(current, 'Loading…', begin);
   }
 
   next() {

@@ -16,11 +16,16 @@ export function imageOf(segmentationId) {
   return segmentationId.startsWith(PREFIX) ? segmentationId.slice(PREFIX.length) : segmentationId;
 }
 
-/** @param {import('./types').Segment[]} segments @returns {Record<number, object>} as OHIF has them */
-export function segmentsOf(segments) {
-  const all = segments.map(({ id, name }, i) => [
+/**
+ * @param {import('./types').Segment[]} segments
+ * @param {number} [chosen] the one that is painted, or else the first
+ * @returns {Record<number, object>} as OHIF has them
+ */
+export function segmentsOf(segments, chosen) {
+  const active = segments.find(({ id }) => id === chosen) || segments[0];
+  const all = segments.map(({ id, name }) => [
     id,
-    { segmentIndex: id, label: name, active: i === 0, locked: false, cachedStats: {} },
+    { segmentIndex: id, label: name, active: id === active.id, locked: false, cachedStats: {} },
   ]);
   return Object.fromEntries(all);
 }

@@ -138,7 +138,8 @@ export class OhifViewer {
       throw new Error(`The viewer does not show ${missing.length} slices of the series, such as ${missing[0]}.`);
     }
     if (!sameSegments(segments, this.segments(image))) {
-      const payload = { segments: segmentsOf(segments) };
+      const chosen = Object.values(this.segmentation(image).segments).find((segment) => segment?.active)?.segmentIndex;
+      const payload = { segments: segmentsOf(segments, chosen) };
       this.globals.cornerstoneTools.segmentation.updateSegmentations([{ segmentationId: idOf(image), payload }]);
     }
     this.colours.set(image, segments);
