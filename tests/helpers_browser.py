@@ -130,7 +130,7 @@ def overlap(before: np.ndarray, after: np.ndarray) -> float:
         after: the same with the overlay.
     """
     grey = before.max(axis=2)
-    edge = ndimage.maximum_filter(grey, ORGAN) / 2  # where interpolation blurs thick slices, an organ ends half as bright
+    edge = ndimage.maximum_filter(grey, ORGAN) / 2  # of an organ, blurred in thick slices
     anatomy, overlay = grey > np.maximum(edge, BRIGHT), (np.abs(after - before) > COLOURED).any(axis=2)
     return float(np.count_nonzero(anatomy & overlay) / np.count_nonzero(anatomy | overlay))
 

@@ -12,6 +12,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 DESCRIPTION = "seeing: for research, not for clinical use"  # of a DICOM SEG of ours
 LOADED = "label => cornerstoneTools.segmentation.state.getSegmentations().some(found => found.label === label)"
+DELETE = """segmentIndex => {  // as the menu of OHIF's own list of segments does
+  const [{ segmentationId }] = cornerstoneTools.segmentation.state.getSegmentations();
+  commandsManager.run('deleteSegment', { segmentationId, segmentIndex });
+}"""
 LISTED = """uid => {
   const sets = window.services.displaySetService.getActiveDisplaySets();
   const stored = sets.filter(set => set.Modality === 'SEG' && set.SOPInstanceUID);
@@ -133,7 +137,10 @@ def test_organs_are_added_and_deleted_and_painted_in_other_planes(clinic, person
     expect(person.part("organ")).to_have_count(len(ORGANS) + 1)
     person.page.locator("[data-organ=spleen] button[title='delete spleen']").click()
     expect(person.part("organ")).to_have_count(len(ORGANS))
+    person.page.evaluate(DELETE, ORGANS["pancreas"])
+    expect(person.part("organ")).to_have_count(len(ORGANS) - 1)
     before = person.voxels()
+    assert [count(before, ORGANS[organ]) for organ in ("spleen", "pancreas")] == [0, 0]
     person.page.evaluate("commandsManager.run('toggleHangingProtocol', {protocolId: 'mpr'})")
     person.page.wait_for_function("() => document.querySelectorAll('.cornerstone-canvas').length === 3")
     person.page.wait_for_timeout(2000)
