@@ -78,6 +78,7 @@ def next_sample(strategy: str, params: Options = None) -> Any:
     if strategy not in known:
         raise HTTPException(404, f"unknown strategy {strategy[:60]!r}; there are {', '.join(sorted(known))}")
     store = app_instance().datastore()
+    store.ask_for_news()
     chosen = known[strategy]({"client_id": str((params or {}).get("client_id") or "")}, store)
     if chosen is None:
         return {}
@@ -286,7 +287,8 @@ def _known_image(image: str) -> None:
 
 def _states() -> dict[str, dict[str, Any]]:
     store = app_instance().datastore()
-    objects = dict(store._datastore.objects)
-    final = [image for image, entry in objects.items() if "final" in entry.labels]
-    automatic = [image for image, entry in objects.items() if "original" in entry.labels]
-    return app_instance().worklist.states(final, automatic, objects)
+    store.ask_for_news()
+    labels = store.labels()
+    final = [image for image, tags in labels.items() if "final" in tags]
+    automatic = [image for image, tags in labels.items() if "original" in tags]
+    return app_instance().worklist.states(final, automatic, labels)
