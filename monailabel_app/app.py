@@ -187,7 +187,9 @@ class SwinUMambaApp(MONAILabelApp):
         _empty(self.settings.data_dir / TEMPORARY)
         _in_background("sessions", self._clean_sessions)
         if self._infers:
-            _in_background("warm-up", _warm_up, next(iter(self._infers.values())))
+            first = next(iter(self._infers.values()))
+            first.load_libraries()  # before anyone is answered, since all would wait
+            _in_background("warm-up", _warm_up, first)
         if isinstance(self._datastore, PacsDatastore):
             self.pacs_keeper = Keeper(self._datastore)
             self.pacs_keeper.start()
