@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from filelock import FileLock
 from helpers_ohif import TOKEN, Clinic, reader
 from helpers_pacs import need_orthanc, write_seeing_model
 from helpers_server import serve
@@ -13,10 +16,14 @@ from monailabel_app.pacs.orthanc import orthanc
 
 @pytest.fixture(scope="session")
 def seeing_models(tmp_path_factory):
-    """A folder with one model that sees the painted organs."""
-    folder = tmp_path_factory.mktemp("seeing")
-    write_seeing_model(folder / "seeing")
-    return folder
+    """A folder with one model that sees the painted organs; the tests' processes share it, since it has to learn."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with FileLock(shared / "seeing.lock"):
+        if not (shared / "seeing_models").is_dir():
+            write_seeing_model(shared / "unfinished" / "seeing")
+            (shared / "unfinished").rename(shared / "seeing_models")
+    return shared / "seeing_models"
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 import requests
 import SimpleITK as sitk
 from helpers_dicom import COMPLETE, STACKS, in_ras, write_series
+from helpers_fuzz import KNOWN, fuzz
 from helpers_hospital import Hospital
 from helpers_pacs import NETWORK, ORGANS, need_orthanc, send, write_stack
 from helpers_server import serve
@@ -153,23 +154,28 @@ def test_result_as_dicom_seg(hospital, tmp_path):
 
 def test_label_made_elsewhere_is_taken(hospital):
     """Another workstation, with other numbers for the organs, two organs less and one segment more."""
+    hospital.add("automatic", like="coronal", PatientID="P13")
     uid = hospital.add("elsewhere", like="coronal", PatientID="P10")
     labels, affine = hospital.truth["elsewhere"]
     other = ModelSpec(name="workstation", network=NETWORK, labels={"tumour": 1, "bladder": 2, "Liver": 3})
     theirs = np.select([labels == 1, labels == 4, labels == 3], [3, 2, 1], 0).astype(np.uint8)
-    path = hospital.folder / "theirs.dcm"
     completed = hospital.server.get("/info/").json()["datastore"]["completed"]
-    for kind in ("AUTOMATIC", "SEMIAUTOMATIC"):
+    for stack, kind in (("automatic", "AUTOMATIC"), ("elsewhere", "SEMIAUTOMATIC")):
         dataset = write_segmentation(
-            theirs, hospital.files("elsewhere"), other, path, affine=affine, algorithm_type=kind, reviewer="Poe^Ann"
+            theirs,
+            hospital.files(stack),
+            other,
+            hospital.folder / "theirs.dcm",
+            affine=affine,
+            algorithm_type=kind,
+            reviewer="Poe^Ann",
         )
         dataset.Manufacturer = "Workstation"
         hospital.client.store([dataset])
-        if kind == "AUTOMATIC":  # nobody has looked at it
-            seen = hospital.server.get("/pacs/").json()["updated"]
-            hospital.wait(lambda before=seen: hospital.server.get("/info/") and state(hospital)["updated"] > before)
-            assert hospital.server.get("/info/").json()["datastore"]["completed"] == completed
-    hospital.wait(lambda: hospital.server.get("/info/").json()["datastore"]["completed"] == completed + 1)
+    hospital.wait(lambda: hospital.server.get("/info/").json()["datastore"]["completed"] > completed)
+    images = hospital.server.get("/worklist/").json()["images"]
+    assert images[uid]["state"] == "corrected"
+    assert images[hospital.series["automatic"]]["state"] == "unlabelled"  # nobody has looked at it
     answer = hospital.server.get(f"/datastore/label?label={uid}&tag=final")
     (hospital.folder / "taken.nii.gz").write_bytes(answer.content)
     taken = nib.load(hospital.folder / "taken.nii.gz")
@@ -179,11 +185,7 @@ def test_label_made_elsewhere_is_taken(hospital):
     assert info["client_id"] == "Poe^Ann"
     assert {item["name"]: item["idx"] for item in info["label_info"]} == {"tumour (1)": 1, "bladder": 2, "liver": 3}
     assert hospital.segmentations("elsewhere") == []  # theirs is not sent back as ours
-
-
-def state(hospital: Hospital) -> dict:
-    """Return what the server says of the PACS."""
-    return hospital.server.get("/pacs/").json()
+    assert hospital.submit("automatic", labels)["pacs"] == "stored"
 
 
 def test_training_on_labels_of_the_pacs(hospital):
@@ -263,6 +265,12 @@ def test_series_that_still_arrives_is_fetched_again(hospital):
     send(hospital.client, files[8:])
     (hospital.folder / "whole.nii.gz").write_bytes(hospital.server.get(f"/datastore/image?image={uid}").content)
     assert nib.load(hospital.folder / "whole.nii.gz").shape == labels.shape
+
+
+def test_every_request_of_the_schema(hospital):
+    """With values that nobody expects; it deletes labels, so it comes last."""
+    series = list(hospital.series.values())[:2]
+    fuzz(hospital.server, {**KNOWN, "model": ["seeing"], "image": series, "label": series, "id": series})
 
 
 def test_nothing_of_the_patients_in_the_log(hospital):
