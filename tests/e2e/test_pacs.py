@@ -48,6 +48,12 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
     return 2 * np.count_nonzero(found & truth) / (np.count_nonzero(found) + np.count_nonzero(truth))
 
 
+def infer(hospital: Hospital, uid: str, output: str = "json", **params) -> requests.Response:
+    """Ask for a result by REST."""
+    url = f"{hospital.server.url}/infer/seeing?image={uid}&output={output}"
+    return requests.post(url, data={"params": json.dumps({"device": "cpu", **params})}, timeout=120)
+
+
 @pytest.mark.parametrize("stack", STACKS)
 def test_result_lies_on_the_series(hospital, stack):
     params = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "device": "cpu"}
@@ -63,6 +69,12 @@ def test_result_lies_on_the_series(hospital, stack):
     np.testing.assert_allclose(found_affine, true_affine, atol=1e-4)
     assert dice(found_ras > 0, true_ras > 0) > 0.95
     assert dice(found_ras == 1, true_ras == 1) > 0.95
+    assert infer(hospital, hospital.series[stack], send_to_pacs=True).json()["pacs"] == "stored"
+    (dataset,) = hospital.segmentations(stack)
+    assert {segment.SegmentAlgorithmType for segment in dataset.SegmentSequence} == {"AUTOMATIC"}
+    stored_ras, stored_affine = in_ras(read_segmentation(dataset, hospital.files(stack), hospital.spec.labels))
+    np.testing.assert_array_equal(stored_ras, found_ras)
+    np.testing.assert_allclose(stored_affine, true_affine, atol=1e-4)
 
 
 @pytest.mark.parametrize("stack", STACKS)
@@ -73,7 +85,7 @@ def test_submitted_label_comes_back_from_the_pacs_voxel_by_voxel(hospital, stack
     answer = hospital.submit(stack, labels, order=turned)
     assert answer["pacs"] == "stored"
     assert hospital.server.get("/info/").json()["datastore"]["completed"] == before + 1
-    (dataset,) = hospital.segmentations(stack)
+    dataset = hospital.segmentations(stack)[-1]
     found = read_segmentation(dataset, hospital.files(stack), hospital.spec.labels)
     expected = in_ras(MetaTensor(labels[None], affine))
     np.testing.assert_array_equal(in_ras(found)[0], expected[0])
@@ -92,14 +104,14 @@ def test_labels_supersede_each_other(hospital):
         assert hospital.submit("axial ascending", np.where(labels == organ, 0, labels))["pacs"] == "stored"
     found = hospital.segmentations("axial ascending")
     assert len({dataset.SeriesInstanceUID for dataset in found}) == 1
-    assert [dataset.InstanceNumber for dataset in found] == [1, 2, 3]
-    earlier = {item.ReferencedSOPInstanceUID for item in found[2].ReferencedImageSequence}
-    assert earlier == {dataset.SOPInstanceUID for dataset in found[:2]}
-    last = read_segmentation(found[2], hospital.files("axial ascending"), hospital.spec.labels)
+    assert [dataset.InstanceNumber for dataset in found] == [1, 2, 3, 4]  # automatic, and three corrections
+    earlier = {item.ReferencedSOPInstanceUID for item in found[3].ReferencedImageSequence}
+    assert earlier == {dataset.SOPInstanceUID for dataset in found[:3]}
+    last = read_segmentation(found[3], hospital.files("axial ascending"), hospital.spec.labels)
     assert not (last == 3).any()
     assert (last == 2).any()
     assert hospital.submit("axial ascending", np.where(labels == 3, 0, labels))["pacs"] == "stored"
-    assert len(hospital.segmentations("axial ascending")) == 3  # the same label is not sent again
+    assert len(hospital.segmentations("axial ascending")) == 4  # the same label is not sent again
 
 
 def test_segment_of_its_own_is_stored_too(hospital):
@@ -110,12 +122,6 @@ def test_segment_of_its_own_is_stored_too(hospital):
     found = read_segmentation(last, hospital.files("coronal")).numpy()[0]
     for number, painted in {1: 1, 2: 2, 3: 0, 4: 0, 5: 3}.items():
         assert np.count_nonzero(found == number) == (np.count_nonzero(labels == painted) if painted else 0)
-
-
-def infer(hospital: Hospital, uid: str, output: str = "json", **params) -> requests.Response:
-    """Ask for a result by REST."""
-    url = f"{hospital.server.url}/infer/seeing?image={uid}&output={output}"
-    return requests.post(url, data={"params": json.dumps({"device": "cpu", **params})}, timeout=120)
 
 
 def test_automatic_result_is_stored_only_when_it_is_asked_for_and_nobody_has_corrected(hospital):
@@ -209,7 +215,7 @@ def test_next_sample_can_be_opened_by_slicer(hospital):
 
 def test_stored_label_as_dicom(hospital, tmp_path):
     url = f"{hospital.server.url}/pacs/labels/{hospital.series['oblique']}"
-    (dataset,) = hospital.segmentations("oblique")
+    dataset = hospital.segmentations("oblique")[-1]
     for output, read in (("dicom_seg", read_segmentation), ("rtstruct", read_structures)):
         answer = requests.get(url, params={"output": output}, timeout=60)
         assert answer.headers["content-type"] == "application/dicom", answer.text
@@ -220,7 +226,7 @@ def test_stored_label_as_dicom(hospital, tmp_path):
     assert pydicom.dcmread(tmp_path / "a.dcm").OperatorsName == "Roe^Jane"
     for path, status in (("1.2.3", 404), (f"{hospital.series['oblique']}?tag=x", 400)):
         assert hospital.server.get(f"/pacs/labels/{path}").status_code == status
-    assert hospital.server.get(f"/pacs/labels/{hospital.series['oblique']}?tag=original").status_code == 404
+    assert hospital.server.get(f"/pacs/labels/{hospital.series['elsewhere']}?tag=original").status_code == 404
 
 
 def test_viewer_asks_through_the_server(hospital):
