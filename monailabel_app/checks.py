@@ -10,10 +10,9 @@ from typing import Any
 from fastapi import UploadFile
 from swin_umamba.errors import InputError
 
-from monailabel_app.datastore import EXTENSIONS, TAGS, check_name
+from monailabel_app.datastore import SUFFIXES, TAGS, check_name
 from monailabel_app.versions import UnknownModel
 
-SUFFIXES = tuple(pattern.lstrip("*") for pattern in EXTENSIONS)
 CLIENT = ("client_id",)
 INFER_OPTIONS = (
     *("device", "mirror", "largest_component", "slices", "save_label", "label_tag"),

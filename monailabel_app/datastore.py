@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ from swin_umamba.transforms import CheckVolumed
 from monailabel_app.grids import check_lies, turned_like, written
 from monailabel_app.history import History
 from monailabel_app.infer import load_volume
+from monailabel_app.inventory import brought_up_to_date, files_in, is_hidden
 
 logger = logging.getLogger(__name__)
 
-EXTENSIONS = ("*.nii.gz", "*.nii", "*.nrrd")
+SUFFIXES = (".nii.gz", ".nii", ".nrrd")
+EXTENSIONS = tuple(f"*{suffix}" for suffix in SUFFIXES)
 TAGS = (DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value)
 NAME = re.compile(r"\w[\w.\-+:,;#&@=() ]{0,127}")  # 3D Slicer calls a DICOM series "6: T2 HASTE (cor)"
 
@@ -54,6 +56,8 @@ class SafeDatastore(LocalDatastore):
         self._config_ts = 0.0
         self._set_aside_broken_list(Path(folder) / "datastore_v2.json")
         super().__init__(str(folder), extensions=EXTENSIONS, auto_reload=auto_reload)
+        if auto_reload:
+            self._handler.on_moved = self._on_any_event  # as rsync and we bring files
 
     def knows(self, image_id: str) -> bool:
         """Tell whether there is such an image."""
@@ -184,20 +188,29 @@ class SafeDatastore(LocalDatastore):
             raise ImageNotFoundException(f"Image {image_id!r} not found")
         return self._datastore.objects[image_id]
 
-    def _list_files(self, path: str, patterns: Sequence[str]) -> dict[str, str]:
-        """Leave out hidden files and, among the images, those that are called like a label map."""
-        files = super()._list_files(path, patterns)
-        images = path == self._datastore.image_path()
-        return {
-            name: file
-            for name, file in files.items()
-            if not name.startswith(".") and not (images and LABEL_NAME.search(self._to_id(name)[0]))
-        }
-
     def _reconcile_datastore(self) -> None:
-        """Bring the list and the files together while nobody else changes either."""
+        """Bring the list and the files together while nobody else changes either; who reads meanwhile waits for none.
+
+        Files that are called like a label map are no images.
+        """
         with self._list_lock:
-            super()._reconcile_datastore()
+            self._init_from_datastore_file()
+            listed = files_in(self._datastore.image_path(), SUFFIXES)
+            images = [name for name in listed if not LABEL_NAME.search(self._to_id(name)[0])]
+            folder = Path(self._datastore.label_path(None))
+            labels = {place.name: files_in(place, SUFFIXES) for place in folder.iterdir() if place.is_dir()}
+            objects = brought_up_to_date(self._datastore.objects, images, labels, self._to_id)
+            if objects is not None:
+                self._datastore.objects = objects
+                self._update_datastore_file()
+
+    def _on_any_event(self, event: Any) -> None:
+        """Look again when a file has come, gone or got its name, unless it is none of ours."""
+        paths = [path for path in (event.src_path, getattr(event, "dest_path", "")) if path]
+        if self._datastore_config_path in paths:
+            self._init_from_datastore_file()
+        elif not all(is_hidden(path, self._datastore_path) for path in paths):
+            self.refresh()
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
         """Take over what another process has written."""
@@ -221,7 +234,7 @@ class SafeDatastore(LocalDatastore):
             self._ignore_event_config = True
             plain = self._datastore.model_dump(exclude={"base_path"})
             with replace_file(self._datastore_config_path) as path:
-                path.write_text(json.dumps(plain, indent=1, default=str), encoding="utf-8")
+                path.write_text(json.dumps(plain, default=str), encoding="utf-8")
             self._config_ts = os.stat(self._datastore_config_path).st_mtime
 
     @staticmethod
