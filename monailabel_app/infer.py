@@ -23,6 +23,7 @@ from swin_umamba.cleanup import CleanLabelsd
 from swin_umamba.devices import choose_device
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder
+from swin_umamba.models import mirror_axes
 from swin_umamba.outputs import DISCLAIMER, organ_volumes
 from swin_umamba.transforms import LoadVolumed
 
@@ -63,12 +64,9 @@ class SegmentationTask(InferTask):
         super().__init__(
             type=InferType.SEGMENTATION, labels=dict(spec.labels), dimension=3, description=spec.description
         )
-        self._config = {
-            "device": device_list(),
-            "mirror": False,
-            "largest_component": False,
-            "slices": "",
-        }
+        self._config = {"device": device_list(), "largest_component": False, "slices": ""}
+        if spec.mirror_axes:
+            self._config["mirror"] = False
         self._pipelines: OrderedDict[tuple, ConfigParser] = OrderedDict()
         self._running = threading.Lock()
 
@@ -177,6 +175,7 @@ class SegmentationTask(InferTask):
         options = options or {}
         device = str(choose_device(device_name(options.get("device") or self.device)))
         shown = {key: flag_of(options, key) for key in DISPLAYED}
+        mirror_axes(version.spec, shown["mirror"])
         key = (version.folder, version.spec.sha256, device, *shown.values())
         if key not in self._pipelines:
             parser = ConfigParser()

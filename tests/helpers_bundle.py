@@ -93,10 +93,10 @@ def flags(values: Mapping[str, Any]) -> list[str]:
     return [text for key, value in values.items() for text in (f"--{key}", str(value))]
 
 
-def command(*arguments: str, program: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess:
-    """Run a command of `python -m monai.bundle`, or of another program, from the repository's root."""
+def command(*arguments: str, program: tuple[str, ...], **environment: str) -> subprocess.CompletedProcess:
+    """Run another program than `run_module` can, from the repository's root."""
     return subprocess.run(
-        [sys.executable, *(program or ("-m", "monai.bundle")), *arguments],
+        [sys.executable, *program, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import requests
 from helpers_bundle import AFFINE, ROOT, volume
+from helpers_commands import Started
 from helpers_imaging import write_nifti
 
 STARTED = 120  # seconds
@@ -29,7 +28,7 @@ class Server:
     url: str
     studies: Path | str
     data_dir: Path
-    process: subprocess.Popen
+    process: Started
     log: Path
 
     def get(self, path: str, **kwargs) -> requests.Response:
@@ -64,23 +63,23 @@ def serve(
     data_dir = data_dir or Path(studies) / ".swin_umamba"
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / f"process_{port}.log"
-    command = [sys.executable, "-m", "monailabel_app", "--models", str(models)]
+    command = ["--models", str(models)]
     command += [] if "--orthanc" in arguments else ["--studies", str(studies)]
     command += ["--data-dir", str(data_dir), "--port", str(port), "--device", "cpu"]
     command += ["--uncertainty-model", "none", *arguments]  # a process in the background that few tests need
     paths = os.pathsep.join([str(ROOT), str(ROOT / "bundle")])
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "PYTHONPATH": paths, **environment}
-    with open(log, "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=data_dir)
+    log.write_bytes(b"")
+    process = Started("monailabel_app", *command, log=log, folder=data_dir, PYTHONPATH=paths, **environment)
     server = Server(f"http://127.0.0.1:{port}", studies, data_dir, process, log)
     try:
         _wait(server)
         yield server
     finally:
-        process.terminate()
+        if process.is_running():
+            process.terminate()
         try:
             process.wait(20)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             process.kill()
             process.wait()
 
@@ -95,7 +94,7 @@ def free_port() -> int:
 def _wait(server: Server) -> None:
     end = time.monotonic() + STARTED
     while time.monotonic() < end:
-        if server.process.poll() is not None:
+        if not server.process.is_running():
             raise RuntimeError(f"the server has ended: {server.log.read_text()[-3000:]}")
         try:
             if server.get("/healthz").status_code == 200:

@@ -37,7 +37,7 @@ ELSEWHERE = {
         "tests/e2e/test_packed_bundle.py",
         "test_the_checks_of_monai_and_of_its_model_zoo",
     ),
-    r"torchrun .*run training": ("tests/e2e/test_commands.py", "test_two_processes_train_one_model"),
+    r"torchrun .*run training": ("tests/e2e/test_processes.py", "test_two_processes_learn_what_one_learns_and"),
     r"torchrun .*evaluate.yaml','bundle": ("tests/e2e/test_processes.py", "test_one_table_for_all"),
     r"torchrun .*inference.yaml','bundle": ("tests/e2e/test_processes.py", "test_cases_are_shared_out"),
     r"python -m swin_umamba.weights fetch": ("tests/test_fetching.py", "def test"),

@@ -65,10 +65,14 @@ def test_a_folder_with_a_comma_is_one_model(tmp_path):
 
 
 def test_description_names_all_members(tmp_path):
-    folders = [write_model(tmp_path / f"fold{n}", seed=n, version=f"0.{n}.0", licence=f"L{n}") for n in range(3)]
+    folders = [
+        write_model(tmp_path / f"fold{n}", seed=n, version=f"0.{n}.0", licence=f"L{n}", mirror_axes=axes)
+        for n, axes in enumerate(([0, 1], [1], [0, 1]))
+    ]
     model = load_models([str(folder) for folder in folders])
     assert isinstance(model, EnsembleModel)
     assert (model.spec.name, model.spec.version, model.spec.licence) == ("tiny_x3", "0.2.0", "L0; L1; L2")
+    assert model.spec.mirror_axes == (1,)  # what all have learnt from
     assert model.spec.description == "Mean of the probabilities of tiny 0.0.0, tiny 0.1.0, tiny 0.2.0."
     assert [member["folder"] for member in about_model(model)["members"]] == [str(folder) for folder in folders]
     other = write_model(tmp_path / "other", name="second")

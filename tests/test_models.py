@@ -11,7 +11,15 @@ import torch
 import yaml
 from helpers_bundle import ROOT
 from swin_umamba.errors import InputError
-from swin_umamba.models import ModelSpec, build_described_network, load_model, read_spec, save_model, write_spec
+from swin_umamba.models import (
+    ModelSpec,
+    build_described_network,
+    load_model,
+    mirror_axes,
+    read_spec,
+    save_model,
+    write_spec,
+)
 
 LABELS = {"liver": 1, "spleen": 2}
 SHIPPED = ROOT / "models" / "chaos_mri"
@@ -174,3 +182,11 @@ def test_failed_write_leaves_the_old_model(trained, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert (folder / "model.pt").read_bytes() == before
     assert load_model(folder).spec == dataclasses.replace(read_spec(trained[0]))
+
+
+def test_mirror_images_are_averaged_only_along_axes_that_training_mirrored():
+    assert mirror_axes(make_spec(mirror_axes=[1]), True) == (1,)
+    assert mirror_axes(make_spec(mirror_axes=[0, 1]), False) == ()
+    assert mirror_axes(make_spec(), False) == ()
+    with pytest.raises(InputError, match="mirror true: model 'toy' has learnt from no mirror images; legal: false"):
+        mirror_axes(make_spec(), True)

@@ -61,6 +61,7 @@ def test_training_leaves_a_model_and_its_curves(tmp_path, datalist, run_id, caps
     model = load_model(tmp_path / "model")
     assert model.spec.labels == LABELS
     assert model.spec.roi_size == (32, 32)
+    assert model.spec.mirror_axes == (0, 1)
     assert model.spec.training["epoch"] == 1
     assert 0 <= model.spec.training["validation_mean_dice"] <= 1
     assert model.network(torch.zeros(1, 1, 32, 32)).shape == (1, 3, 32, 32)

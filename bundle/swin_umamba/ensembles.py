@@ -141,6 +141,7 @@ def _describe(members: tuple[ModelSpec, ...]) -> ModelSpec:
         description=f"Mean of the probabilities of {listed}.",
         licence="; ".join(dict.fromkeys(spec.licence for spec in members)),
         training={"members": [{"name": s.name, "version": s.version, "training": s.training} for s in members]},
+        mirror_axes=tuple(axis for axis in members[0].mirror_axes if all(axis in s.mirror_axes for s in members)),
         scores={},
         sha256="",
     )

@@ -47,6 +47,8 @@ class ModelSpec:
         labels: organ name to label id, ids 1…N without gaps; 0 is background.
         spacing: in-plane spacing (x, y) in mm that the network was trained at; None keeps each image's own.
         roi_size: slice (x, y) in pixels that is segmented in one piece: the patch of the training.
+        mirror_axes: of a slice, along which training showed mirror images: 0 left-right, 1 front-back. What was never
+            seen mirrored is not recognised so.
         orientation: of the volumes whose slices along the last axis the network sees.
         normalization: of the intensities; z-score over the whole volume.
         modality: as in DICOM, of the training images; those of `swin_umamba.photographs.MODALITIES` are photographs.
@@ -65,6 +67,7 @@ class ModelSpec:
     version: str = "0.1.0"
     spacing: tuple[float, float] | None = None
     roi_size: tuple[int, int] = (320, 320)
+    mirror_axes: tuple[int, ...] = ()
     orientation: str = "RAS"
     normalization: str = "z-score"
     modality: str = "MR"
@@ -79,6 +82,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         self.spacing = tuple(self.spacing) if self.spacing else None  # type: ignore[assignment]
         self.roi_size = tuple(self.roi_size)  # type: ignore[assignment]
+        self.mirror_axes = tuple(self.mirror_axes)
         check_spec(self.as_dict(), "model description")
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,6 +90,7 @@ class ModelSpec:
         plain = dataclasses.asdict(self)
         plain["spacing"] = list(self.spacing) if self.spacing else None
         plain["roi_size"] = list(self.roi_size)
+        plain["mirror_axes"] = list(self.mirror_axes)
         return plain
 
     @property
@@ -170,6 +175,21 @@ def read_spec(folder: str | os.PathLike) -> ModelSpec:
         raise InputError(f"{path} is not plain YAML data: {error}") from error
     check_spec(plain, str(path))
     return ModelSpec(**plain)
+
+
+def mirror_axes(spec: ModelSpec, wanted: bool) -> tuple[int, ...]:
+    """Return the axes of a slice whose mirror images are averaged at inference.
+
+    Args:
+        spec: of the model.
+        wanted: whether there is to be averaging at all.
+
+    Raises:
+        InputError: if it is wanted of a model that has learnt from no mirror images.
+    """
+    if wanted and not spec.mirror_axes:
+        raise InputError(f"mirror true: model {spec.name!r} has learnt from no mirror images; legal: false")
+    return spec.mirror_axes if wanted else ()
 
 
 def default_model(bundle_root: str | os.PathLike) -> str:

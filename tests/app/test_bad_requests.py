@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
         ({"params": {"slices": "2-9"}}, 400, "slices '2-9'"),
         ({"params": {"slices": "-1"}}, 400, "slices '-1'"),
         ({"params": {"mirror": "maybe"}}, 400, "mirror 'maybe'"),
+        ({"params": {"mirror": True}}, 400, "has learnt from no mirror images; legal: false"),
         ({"params": {"label_tag": "../.."}}, 400, "tag"),
     ],
 )

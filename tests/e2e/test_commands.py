@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from helpers_bundle import BUNDLE, TINY, command, flags, write_cases, write_model
+from helpers_bundle import BUNDLE, TINY, flags, write_cases, write_model
+from helpers_commands import run_module
 from helpers_imaging import write_nifti
 from swin_umamba.models import load_model
 
 pytestmark = pytest.mark.e2e
 
 TRAIN, EVALUATE = "bundle/configs/train.yaml", "['bundle/configs/inference.yaml','bundle/configs/evaluate.yaml']"
-SEVERAL = "['bundle/configs/train.yaml','bundle/configs/multi_gpu_train.yaml']"
 SETTINGS = {**TINY, "bundle_root": "bundle"}
 
 
@@ -33,23 +32,10 @@ def assert_one_line(run, message: str) -> None:
     assert message in line
 
 
-def test_two_processes_train_one_model_and_the_first_evaluates_it(tmp_path):
-    given = training_flags(tmp_path, evaluate_after_training=True)
-    program = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "monai.bundle")
-    run = command("run", "training", "--config_file", SEVERAL, *given, program=program)
-    assert run.returncode == 0, run.stderr[-3000:]
-    model = load_model(tmp_path / "model")
-    assert model.spec.training["epoch"] == 1
-    assert all(torch.isfinite(value).all() for value in model.network.state_dict().values())
-    assert run.stdout.count("model:  ") == 1  # only the first process speaks
-    report = json.loads((tmp_path / "out" / "test" / "metrics.json").read_text(encoding="utf-8"))
-    assert [case["case"] for case in report["cases"]] == ["test0"]
-
-
 def test_training_answers_a_bad_label_map_with_one_line(tmp_path):
     given = training_flags(tmp_path)
     (tmp_path / "data" / "training0_label.nii.gz").write_bytes(b"no image")
-    run = command("run", "training", "--config_file", TRAIN, *given)
+    run = run_module("monai.bundle", "run", "training", "--config_file", TRAIN, *given)
     assert_one_line(run, f"{tmp_path / 'data' / 'training0_label.nii.gz'} cannot be read: ")
     assert "nvImageCodec" not in run.stderr
     assert not list(tmp_path.rglob("model.*"))
@@ -60,7 +46,7 @@ def test_evaluation_names_the_model_that_does_not_fit(tmp_path):
     model = write_model(tmp_path / "model")
     (write_model(tmp_path / "other", seed=1) / "model.pt").replace(model / "model.pt")
     places = {"bundle_root": "bundle", "model": model, "datalist": datalist, "output_dir": tmp_path / "out"}
-    run = command("run", "--config_file", EVALUATE, *flags({**places, "device": "cpu"}))
+    run = run_module("monai.bundle", "run", "--config_file", EVALUATE, *flags({**places, "device": "cpu"}))
     assert_one_line(run, str(model / "model.pt"))
     assert not (tmp_path / "out").exists()
 
@@ -71,7 +57,7 @@ def test_inference_goes_on_after_a_broken_case_and_ends_with_one_line(tmp_path):
     write_nifti(datalist.with_name("broken.nii.gz"), torch.zeros(4, 4, 2, 3).numpy(), torch.eye(4).numpy())
     given = {"bundle_root": "bundle", "model": write_model(tmp_path / "model"), "dataset_dir": tmp_path / "data"}
     given |= {"output_dir": tmp_path / "out", "device": "cpu"}
-    run = command("run", "--config_file", "bundle/configs/inference.yaml", *flags(given))
+    run = run_module("monai.bundle", "run", "--config_file", "bundle/configs/inference.yaml", *flags(given))
     assert_one_line(run, "1 of 2 cases failed: broken: broken.nii.gz has 3 channels")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"test0_seg.nii.gz", "test0_overlay.png", "report.json", "volumes.csv"}
@@ -81,7 +67,9 @@ def test_export_to_torchscript_gives_the_same_logits(tmp_path):
     model = write_model(tmp_path / "model")
     places = {"filepath": tmp_path / "model.ts", "ckpt_file": model / "model.pt", "model": model, "device": "cpu"}
     metadata = {"meta_file": "bundle/configs/metadata.json", "config_file": "bundle/configs/inference.yaml"}
-    run = command("ckpt_export", "network_def", *flags({**places, **metadata}), PYTHONPATH=str(BUNDLE))
+    run = run_module(
+        "monai.bundle", "ckpt_export", "network_def", *flags({**places, **metadata}), PYTHONPATH=str(BUNDLE)
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     x = torch.rand(1, 1, 40, 32)
     with torch.no_grad():

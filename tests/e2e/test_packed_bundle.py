@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_bundle import ROOT, TINY, flags, write_cases, write_model
+from helpers_commands import run_module
 from swin_umamba.models import read_spec
 from swin_umamba.packing import pack
 
@@ -79,8 +80,8 @@ def test_inference_from_another_folder(bundle):
     datalist = write_cases(bundle.parent / "images", {"test": 1})
     datalist.unlink()
     given = {"bundle_root": "organs_mr", "dataset_dir": "images/test0.nii.gz", "output_dir": "results", "device": "cpu"}
-    command = ("-m", "monai.bundle", "run", "--config_file", "organs_mr/configs/inference.yaml")
-    run = python(*command, *flags(given), cwd=bundle.parent)
+    command = ("run", "--config_file", "organs_mr/configs/inference.yaml", *flags(given))
+    run = run_module("monai.bundle", *command, folder=bundle.parent)
     assert run.returncode == 0, run.stderr[-3000:]
     (case,) = json.loads((bundle.parent / "results/report.json").read_text(encoding="utf-8"))["cases"]
     assert (case["status"], case["model"]) == ("ok", "tiny")
@@ -92,8 +93,8 @@ def test_training_goes_on_from_another_folder(bundle):
     own = ("bundle_root", "labels", "network_name", "roi_size")  # the overlay knows them
     given = {key: value for key, value in TINY.items() if key not in own}
     configs = "['organs_mr/configs/train.yaml','organs_mr/configs/continue_training.yaml']"
-    run = python("-m", "monai.bundle", "run", "training", "--config_file", configs, "--bundle_root", "organs_mr",
-                 *flags({**given, "datalist": datalist, "iterations_per_epoch": 1}), cwd=bundle.parent)  # fmt: skip
+    given |= {"config_file": configs, "bundle_root": "organs_mr", "datalist": datalist, "iterations_per_epoch": 1}
+    run = run_module("monai.bundle", "run", "training", *flags(given), folder=bundle.parent)
     assert run.returncode == 0, run.stderr[-3000:]
     trained, packed = read_spec(bundle / "trained"), read_spec(bundle / "models")
     assert (trained.labels, trained.network["name"]) == (packed.labels, packed.network["name"])

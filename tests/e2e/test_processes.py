@@ -15,7 +15,9 @@ import psutil
 import pytest
 import torch
 from helpers_bundle import ROOT, TINY, command, flags, training, write_cases, write_model
+from helpers_commands import run_module
 from helpers_imaging import write_nifti
+from swin_umamba.checkpoints import checkpoints_of
 from swin_umamba.models import load_model
 
 pytestmark = pytest.mark.e2e
@@ -40,11 +42,12 @@ def steps(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_two_processes_learn_what_one_learns(tmp_path):
-    datalist = write_cases(tmp_path / "data", {"training": 3, "validation": 3}, labelled=["liver", "spleen"])
+def test_two_processes_learn_what_one_learns_and_the_first_evaluates_it(tmp_path):
+    sections = {"training": 3, "validation": 3, "test": 1}
+    datalist = write_cases(tmp_path / "data", sections, labelled=["liver", "spleen"])
     training(tmp_path / "one", datalist, **STEPS).run()
     places = {"datalist": datalist, "model_dir": tmp_path / "two/model", "output_dir": tmp_path / "two/out"}
-    given = flags({**TINY, **STEPS, **places})
+    given = flags({**TINY, **STEPS, **places, "evaluate_after_training": True})
     run = command("run", "training", "--config_file", TRAIN, *given, program=TORCHRUN)
     assert run.returncode == 0, run.stderr[-3000:]
     one, two = steps(tmp_path / "one"), steps(tmp_path / "two")
@@ -57,6 +60,9 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
     assert json.loads((tmp_path / "two/out/run.json").read_text())["parts"][0]["processes"] == 2
+    assert run.stdout.count("model:  ") == 1  # only the first process speaks
+    report = json.loads((tmp_path / "two/out/test/metrics.json").read_text(encoding="utf-8"))
+    assert [case["case"] for case in report["cases"]] == ["test0"]
 
 
 @pytest.mark.gpu
@@ -83,7 +89,7 @@ def test_cases_are_shared_out_and_reported_once(tmp_path):
     write_nifti(data.with_name("broken.nii.gz"), torch.zeros(4, 4, 2, 3).numpy(), torch.eye(4).numpy())
     places = {"bundle_root": "bundle", "model": write_model(tmp_path / "model"), "device": "cpu"}
     places |= {"dataset_dir": tmp_path / "data", "output_dir": tmp_path / "out", "picture": False}
-    run = command("run", "--config_file", several("inference"), *flags(places), program=TORCHRUN)
+    run = run_module("monai.bundle", "run", "--config_file", several("inference"), *flags(places), processes=2)
     assert run.returncode == 1
     told = [line.removeprefix("[rank0]: ") for line in run.stderr.splitlines()]  # PyTorch may say which process it is
     (line,) = [line for line in told if line.startswith("error: ")]
@@ -101,7 +107,8 @@ def test_one_table_for_all_and_processes_without_a_case(tmp_path):
     datalist = write_cases(tmp_path / "data", {"test": 1})
     places = {"bundle_root": "bundle", "model": write_model(tmp_path / "model"), "device": "cpu", "picture": False}
     places |= {"datalist": datalist, "output_dir": tmp_path / "out"}
-    run = command("run", "--config_file", several("inference", "evaluate"), *flags(places), program=TORCHRUN)
+    configs = several("inference", "evaluate")
+    run = run_module("monai.bundle", "run", "--config_file", configs, *flags(places), processes=2)
     assert run.returncode == 0, run.stderr[-3000:]
     assert run.stdout.count("mean of organs") == 1
     report = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -122,7 +129,7 @@ def test_process_that_dies_ends_the_run_with_a_message(tmp_path):
         )
         try:
             until = time.monotonic() + 240
-            while not (tmp_path / "out" / "checkpoints").exists():
+            while not checkpoints_of(tmp_path / "out"):
                 assert group.poll() is None, (tmp_path / "log").read_text()
                 assert time.monotonic() < until
                 time.sleep(0.05)

@@ -1,9 +1,9 @@
-"""Speed of the ONNX files on the CPU beside PyTorch with our scan, in one run; prints one table.
+"""Speed of the TorchScript and ONNX exports on the CPU beside PyTorch with our scan, in one run; prints one table.
 
-    python benchmarks/onnx_runtime.py                     # the published networks, one 320x320 slice
-    python benchmarks/onnx_runtime.py --networks swin_umamba_small --size 256 --threads 1
+    python benchmarks/exports.py                     # the published networks, one 320x320 slice
+    python benchmarks/exports.py --networks swin_umamba_small --size 256 --threads 1
 
-Both get the same number of threads and take turns; times are medians. Ratios compare within this run alone.
+All get the same number of threads and take turns; times are medians. Ratios compare within this run alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from monai.networks.utils import convert_to_torchscript
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
@@ -28,7 +29,7 @@ CLASSES = 14
 
 
 def main() -> None:
-    """Export each network, run both, print a line for it."""
+    """Export each network, run all, print a line for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["swin_umamba", "swin_umamba_d"])
     parser.add_argument("--size", type=int, default=320, help="of the slice, pixels")
@@ -38,7 +39,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     print(f"{given.threads} threads, batch {given.batch}, {given.size} x {given.size}, float32, {CLASSES} classes")
-    print(f"{'network':<20}{'PyTorch s':>12}{'ONNX s':>12}{'ratio':>8}{'largest difference':>20}{'file MB':>10}")
+    names = "".join(f"{name + ' s':>14}{'ratio':>8}{'differs':>9}" for name in ("TorchScript", "ONNX"))
+    print(f"{'network':<20}{'PyTorch s':>10}{names}")
     for name in given.networks:
         print(measure(name, given), flush=True)
 
@@ -53,15 +55,22 @@ def measure(name: str, given: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export_onnx(spec, network, path)
-        megabytes = path.stat().st_size / 1e6
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = given.threads
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        convert_to_torchscript(network, filename_or_obj=path.with_suffix(".ts"))
+        scripted = torch.jit.load(path.with_suffix(".ts"))
+    runs = [
+        lambda: network(image),
+        lambda: scripted(image),
+        lambda: torch.from_numpy(session.run([OUTPUT], {INPUT: image.numpy()})[0]),
+    ]
     with torch.no_grad():
-        runs = [lambda: network(image), lambda: torch.from_numpy(session.run([OUTPUT], {INPUT: image.numpy()})[0])]
-        ours, theirs = take_turns(runs, given.repeats)
-        difference = float((runs[0]() - runs[1]()).abs().max())
-    return f"{name:<20}{ours:>12.3f}{theirs:>12.3f}{theirs / ours:>8.2f}{difference:>20.2g}{megabytes:>10.1f}"
+        seconds = take_turns(runs, given.repeats)
+        expected = network(image)
+        differences = [float((run() - expected).abs().max()) for run in runs]
+    others = zip(seconds[1:], differences[1:], strict=True)
+    return f"{name:<20}{seconds[0]:>10.3f}" + "".join(f"{s:>14.3f}{s / seconds[0]:>8.2f}{d:>9.1g}" for s, d in others)
 
 
 def take_turns(runs: list[Callable[[], torch.Tensor]], repeats: int) -> list[float]:
