@@ -2,8 +2,9 @@
 
     python benchmarks/worklist.py [--studies 5000] [--requests 100]
 
-The studies are empty files, since no strategy opens one; a quarter has labels, uncertainties are made up. Every request
-comes from another annotator, so each leases an image of its own; the program ends with an error if two got one.
+The studies are files of 10 MB, which are read once for their check sum when they are given out; a quarter has labels,
+uncertainties are made up. Every request comes from another annotator, so each leases an image of its own; the program
+ends with an error if two got one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from helpers_bundle import write_model  # noqa: E402
 from helpers_server import serve  # noqa: E402
 
 STRATEGIES = ("first", "random", "uncertainty")
+SIZE = 10_000_000  # bytes of an image; a compressed one of 320 x 320 x 72 has about as many
 
 
 def write_studies(folder: Path, count: int) -> Path:
@@ -33,7 +35,8 @@ def write_studies(folder: Path, count: int) -> Path:
         place.mkdir(parents=True)
     names = [f"study_{number:05}" for number in range(count)]
     for number, name in enumerate(names):
-        (folder / f"{name}.nii.gz").touch()
+        with open(folder / f"{name}.nii.gz", "wb") as file:
+            file.truncate(SIZE)  # zeros, which take no place on the disk
         if number % 4 == 0:
             (folder / "labels" / "final" / f"{name}.nii.gz").touch()
     values = np.random.default_rng(0).random(count)

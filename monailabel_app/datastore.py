@@ -9,11 +9,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
 from monai.data import MetaTensor
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
@@ -25,16 +24,17 @@ from swin_umamba.files import make_writable_folder, replace_file
 from swin_umamba.models import file_sha256
 from swin_umamba.transforms import CheckVolumed
 
+from monailabel_app.grids import check_lies, turned_like, written
 from monailabel_app.history import History
 from monailabel_app.infer import load_volume
-from monailabel_app.meanings import label_values
+from monailabel_app.inventory import brought_up_to_date, files_in, is_hidden
 
 logger = logging.getLogger(__name__)
 
-EXTENSIONS = ("*.nii.gz", "*.nii", "*.nrrd")
+SUFFIXES = (".nii.gz", ".nii", ".nrrd")
+EXTENSIONS = tuple(f"*{suffix}" for suffix in SUFFIXES)
 TAGS = (DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value)
 NAME = re.compile(r"\w[\w.\-+:,;#&@=() ]{0,127}")  # 3D Slicer calls a DICOM series "6: T2 HASTE (cor)"
-GRID_TOLERANCE = 0.01  # mm between the corners of an image and of its label
 
 
 class SafeDatastore(LocalDatastore):
@@ -56,10 +56,19 @@ class SafeDatastore(LocalDatastore):
         self._config_ts = 0.0
         self._set_aside_broken_list(Path(folder) / "datastore_v2.json")
         super().__init__(str(folder), extensions=EXTENSIONS, auto_reload=auto_reload)
+        if auto_reload:
+            self._handler.on_moved = self._on_any_event  # as rsync and we bring files
 
     def knows(self, image_id: str) -> bool:
         """Tell whether there is such an image."""
         return image_id in self._datastore.objects
+
+    def ask_for_news(self) -> None:
+        """Have it looked soon whether there are other images and labels; a folder tells that by itself."""
+
+    def labels(self) -> dict[str, set[str]]:
+        """Return {image: tags of the labels that it has} of all images."""
+        return {image: set(entry.labels) for image, entry in tuple(self._datastore.objects.items())}
 
     def check_send(self, image_id: str) -> None:
         """Check that an automatic result may go into the PACS.
@@ -103,7 +112,7 @@ class SafeDatastore(LocalDatastore):
 
         Args:
             image_id: of the image.
-            label_filename: on the image's grid, whole numbers.
+            label_filename: on the image's grid, whole numbers; its axes may be flipped or swapped, and are turned.
             label_tag: "final" (by a person) or "original" (by a model).
             label_info: "label_info" [{"name", "idx"}] says what the values mean; "client_id" who sent it.
 
@@ -116,24 +125,31 @@ class SafeDatastore(LocalDatastore):
         if tag not in TAGS:
             raise InputError(f"tag {tag!r}: legal: {', '.join(TAGS)}")
         info = dict(label_info or {})
-        check_label(label_filename, self.get_image_uri(image_id), info)
-        digest = self.history.keep(image_id, label_filename, {"tag": tag, **info})
-        extension = self._to_id(os.path.basename(label_filename))[1]
+        label, image = read_volume(label_filename, "label"), load_volume(self.get_image_uri(image_id))
+        turned = turned_like(label, image)
+        check_lies(label if turned is None else turned, image, info)
+        with written(turned, label_filename) as file:
+            digest = self.history.keep(image_id, file, {"tag": tag, **info})
+            self._put_label(image_id, file, tag, info)
+        about = {"model": info.get("model"), "model_version": info.get("model_version")}
+        self.history.tell("save label", image=image_id, tag=tag, by=_who(info), digest=digest, **about)
+        return image_id
+
+    def _put_label(self, image_id: str, file: str, tag: str, info: dict[str, Any]) -> None:
+        """Put a label in the place of the one before, which is in the history."""
+        extension = self._to_id(os.path.basename(file))[1]
         target = Path(self._datastore.label_path(tag)) / self._filename(image_id, extension)
         with self._list_lock:
             self._init_from_datastore_file()
             image = self._existing(image_id)
             before = image.labels.get(tag)
             with replace_file(target) as path:
-                shutil.copyfile(label_filename, path)
+                shutil.copyfile(file, path)
             if before is not None and before.ext != extension:
-                Path(self.get_label_uri(image_id, tag)).unlink(missing_ok=True)  # it is in the history
+                Path(self.get_label_uri(image_id, tag)).unlink(missing_ok=True)
             info.update(ts=int(time.time()), name=target.name)
             image.labels[tag] = DataModel(info=info, ext=extension)
             self._update_datastore_file()
-        about = {"model": info.get("model"), "model_version": info.get("model_version")}
-        self.history.tell("save label", image=image_id, tag=tag, by=_who(info), digest=digest, **about)
-        return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Remove a label; it stays in the history."""
@@ -172,20 +188,29 @@ class SafeDatastore(LocalDatastore):
             raise ImageNotFoundException(f"Image {image_id!r} not found")
         return self._datastore.objects[image_id]
 
-    def _list_files(self, path: str, patterns: Sequence[str]) -> dict[str, str]:
-        """Leave out hidden files and, among the images, those that are called like a label map."""
-        files = super()._list_files(path, patterns)
-        images = path == self._datastore.image_path()
-        return {
-            name: file
-            for name, file in files.items()
-            if not name.startswith(".") and not (images and LABEL_NAME.search(self._to_id(name)[0]))
-        }
-
     def _reconcile_datastore(self) -> None:
-        """Bring the list and the files together while nobody else changes either."""
+        """Bring the list and the files together while nobody else changes either; who reads meanwhile waits for none.
+
+        Files that are called like a label map are no images.
+        """
         with self._list_lock:
-            super()._reconcile_datastore()
+            self._init_from_datastore_file()
+            listed = files_in(self._datastore.image_path(), SUFFIXES)
+            images = [name for name in listed if not LABEL_NAME.search(self._to_id(name)[0])]
+            folder = Path(self._datastore.label_path(None))
+            labels = {place.name: files_in(place, SUFFIXES) for place in folder.iterdir() if place.is_dir()}
+            objects = brought_up_to_date(self._datastore.objects, images, labels, self._to_id)
+            if objects is not None:
+                self._datastore.objects = objects
+                self._update_datastore_file()
+
+    def _on_any_event(self, event: Any) -> None:
+        """Look again when a file has come, gone or got its name, unless it is none of ours."""
+        paths = [path for path in (event.src_path, getattr(event, "dest_path", "")) if path]
+        if self._datastore_config_path in paths:
+            self._init_from_datastore_file()
+        elif not all(is_hidden(path, self._datastore_path) for path in paths):
+            self.refresh()
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
         """Take over what another process has written."""
@@ -209,7 +234,7 @@ class SafeDatastore(LocalDatastore):
             self._ignore_event_config = True
             plain = self._datastore.model_dump(exclude={"base_path"})
             with replace_file(self._datastore_config_path) as path:
-                path.write_text(json.dumps(plain, indent=1, default=str), encoding="utf-8")
+                path.write_text(json.dumps(plain, default=str), encoding="utf-8")
             self._config_ts = os.stat(self._datastore_config_path).st_mtime
 
     @staticmethod
@@ -253,28 +278,8 @@ def read_volume(file: str, what: str) -> MetaTensor:
 
 
 def check_label(label_file: str, image_file: str, info: Mapping[str, Any]) -> None:
-    """Check that a label map belongs to an image and that its values are explained.
-
-    Raises:
-        InputError: for another grid, values that are no whole numbers from 0 to 255, or values that "label_info" does
-            not name although it is there.
-    """
-    label = read_volume(label_file, "label")
-    image = load_volume(image_file)
-    if label.shape != image.shape:
-        raise InputError(f"label: its shape {tuple(label.shape[1:])} is not the image's, {tuple(image.shape[1:])}")
-    corners = np.array(np.meshgrid(*[(0, side) for side in image.shape[1:]])).reshape(3, -1)
-    corners = np.vstack([corners, np.ones(corners.shape[1])])
-    distance = np.abs((label.affine.numpy() - image.affine.numpy()) @ corners)[:3].max()
-    if not distance <= GRID_TOLERANCE:
-        raise InputError(f"label: it lies up to {distance:.3g} mm away from the image; legal: the image's own geometry")
-    values = np.unique(np.asarray(label))
-    if not np.array_equal(values, values.astype(np.uint8)):
-        raise InputError(f"label: values {values[:5].tolist()}…; legal: whole numbers from 0 to 255")
-    names = label_values(info)
-    unknown = sorted(set(values.astype(int).tolist()) - {0} - set(names))
-    if names and unknown:
-        raise InputError(f"label: values {unknown} are not in label_info, which names {sorted(names)}")
+    """Check that a label map lies as its image and that its values are explained, see `check_lies`."""
+    check_lies(read_volume(label_file, "label"), load_volume(image_file), info)
 
 
 @functools.lru_cache(maxsize=10000)

@@ -130,15 +130,18 @@ class SegmentationTask(InferTask):
             "latencies": times.seconds,
         }
 
+    def load_libraries(self) -> None:
+        """Load ITK: for two seconds, or more from a cold disk, nothing else of Python runs meanwhile."""
+        file = write_result(MetaTensor(torch.zeros(1, 4, 4, 4), torch.eye(4)), self.folder, ".nrrd", "uint8", False)
+        load_volume(file)
+        Path(file).unlink()
+
     def warm_up(self) -> None:
-        """Load the network, compile the scan and load ITK before the first person waits for it."""
+        """Load the network and compile the scan before the first person waits for it."""
         parser = self.pipeline(self.store.served(self.name))
         network = parser.get_parsed_content("network_def")
         with self._running, torch.no_grad():
             network(torch.zeros(1, 1, 64, 64, device=next(network.parameters()).device))
-        file = write_result(MetaTensor(torch.zeros(1, 4, 4, 4), torch.eye(4)), self.folder, ".nrrd", "uint8", False)
-        load_volume(file)
-        Path(file).unlink()
 
     def _segment(
         self, parser: ConfigParser, options: Mapping[str, Any], organs: Mapping[str, int], times: _Times

@@ -95,7 +95,7 @@ def segment(image: str, model: str | None = None, request: dict[str, Any] = Body
     The request holds "slices", {"uid", "frame"} of each, or none for the whole image, and the options of inference.
     """
     instance, store = app_instance(), _store(image)
-    name = check_model(model or _spec(None).name, instance._infers)
+    name = check_model(model or _spec(None).name, instance)
     options = check_options({k: v for k, v in request.items() if k not in ("slices", "client_id")}, SEGMENT_OPTIONS)
     grid = SliceGrid.of(store.series_folder(image))
     chosen = None if request.get("slices") is None else _positions(request["slices"], grid)
@@ -126,7 +126,7 @@ def store_label(image: str, request: dict[str, Any] = Body(...)) -> Any:
     grid = SliceGrid.of(store.series_folder(image))
     voxels = decode_slices(request.get("slices"), grid, names)
     if request.get("model") is not None:
-        check_model(str(request["model"]), instance._infers)
+        check_model(str(request["model"]), instance)
     _refuse_outdated(store, image, request)
     spec = _spec(request.get("model"))
     drawn = [name for number, name in names.items() if np.any(voxels == number)]

@@ -51,6 +51,7 @@ class Worklist:
             who: asks; "" for someone who does not say, which is somebody else each time.
         """
         with self._open() as database:
+            database.execute("pragma synchronous = normal")  # a lease may be lost with the machine's power
             database.execute("begin immediate")
             now = time.time()
             database.execute("delete from lease where until < ?", (now,))

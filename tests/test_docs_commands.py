@@ -41,7 +41,7 @@ ELSEWHERE = {
     r"torchrun .*evaluate.yaml','bundle": ("tests/e2e/test_processes.py", "test_one_table_for_all"),
     r"torchrun .*inference.yaml','bundle": ("tests/e2e/test_processes.py", "test_cases_are_shared_out"),
     r"python -m swin_umamba.weights fetch": ("tests/test_fetching.py", "def test"),
-    r"python -m monailabel_app --studies (data|~)": ("tests/e2e/test_slicer.py", "test_whole_day"),
+    r"python -m monailabel_app --studies (data|~)": ("tests/e2e/test_slicer.py", "test_day_of_an_annotator"),
     r"python -m monailabel_app --studies http|python -m monailabel_app.pacs": ("tests/e2e/test_pacs.py", "def test"),
     r"python -m monailabel_app --orthanc": ("tests/e2e/test_ohif.py", "test_own_orthanc_ends_with_the_server"),
     r"python -m monailabel_app.ohif fetch": (".ci/run", "monailabel_app.ohif fetch"),

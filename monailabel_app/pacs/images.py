@@ -63,8 +63,12 @@ class PacsImages(SafeDatastore):
 
     def list_images(self) -> list[str]:
         """Return the UIDs of the series."""
-        self.wake.set()
+        self.ask_for_news()
         return super().list_images()
+
+    def ask_for_news(self) -> None:
+        """Have the PACS asked soon which series and labels it has."""
+        self.wake.set()
 
     def get_image_uri(self, image_id: str) -> str:
         """Return a series as one NIfTI file, fetched and converted when it is not there yet."""

@@ -1,8 +1,13 @@
-"""`kill -9` of the server and of a training: what was answered for stays, and what is served stays."""
+"""`kill -9` of the server, of a training and of a batch: what was answered for stays, and what is served stays.
+
+The tests go through one life of a data directory, in their order: a server is killed while labels come, the next one
+while it trains, and the third finds everything.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import time
 
@@ -11,59 +16,101 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from helpers_bundle import SHAPE, volume, write_model
+from helpers_bundle import BUNDLE, SHAPE, write_model
 from helpers_server import infer, label_file, read_label, send, serve, write_studies
+from swin_umamba.errors import InputError
+
+from monailabel_app.settings import AppSettings
+from monailabel_app.train import FineTuneTask
+from monailabel_app.versions import ModelStore
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+IMAGES = 16
+PARAMS = {"label_info": [{"name": "liver", "idx": 1}, {"name": "spleen", "idx": 2}]}
+LONG, SHORT = {"max_epochs": 500, "iterations_per_epoch": 50}, {"max_epochs": 1, "iterations_per_epoch": 1}
 
 
-def test_kill_at_any_moment_loses_no_label(tmp_path, models):
-    """A label that was answered for is there after kill -9, while others were on their way."""
-    studies, data = write_studies(tmp_path / "studies", 8), tmp_path / "data"
-    names = [{"name": "liver", "idx": 1}, {"name": "spleen", "idx": 2}]
-    kept: dict[str, np.ndarray] = {}
-    for round_number in range(2):
-        with serve(studies, models, data_dir=data) as server:
-            for image, labels in kept.items():
-                np.testing.assert_array_equal(read_label(server, image, tmp_path), labels)
-            answers: list[str] = []
+class Life:
+    """Images, models and a data directory that servers follow each other on."""
 
-            def submit(number, server=server, answers=answers, round_number=round_number):
-                labels = np.random.default_rng(10 * round_number + number).integers(0, 3, SHAPE).astype(np.uint8)
-                files = label_file(tmp_path, labels, name=f"label_{number}.nii.gz")
-                data = {"params": json.dumps({"label_info": names})}
-                try:
-                    status, _ = send(server, "PUT", f"/datastore/label?image=case_{number}", files=files, data=data)
-                except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-                    return None
-                answers.append(f"case_{number}")
-                if len(answers) == 3:
-                    server.process.kill()
-                return labels if status == 200 else None
+    def __init__(self, folder):
+        self.folder, self.models, self.data = folder, folder / "models", folder / "data"
+        write_model(self.models / "tiny")
+        self.studies = write_studies(folder / "studies", IMAGES)
+        self.kept = {}  # image -> labels of which one must be there
+        self._server = contextlib.ExitStack()
+        self.server = None
 
-            with concurrent.futures.ThreadPoolExecutor(4) as pool:
-                results = list(pool.map(submit, range(8)))
-        answered = {f"case_{number}": labels for number, labels in enumerate(results) if labels is not None}
-        assert 3 <= len(answered) < 8
-        in_flight = {f"case_{number}" for number, labels in enumerate(results) if labels is None}
-        kept = {image: labels for image, labels in kept.items() if image not in in_flight} | answered
-    with serve(studies, models, data_dir=data) as server:
-        for image, labels in kept.items():
-            np.testing.assert_array_equal(read_label(server, image, tmp_path), labels)
-        told = [json.loads(line) for line in (data / "audit.jsonl").read_text().splitlines()]
-        assert {line["image"] for line in told} >= set(kept)
-        for label in (studies / "labels" / "final").glob("[!.]*.nii.gz"):  # hidden: what was being written
-            assert np.asarray(nib.load(label).dataobj).shape == SHAPE  # whole, whoever's it is
+    def start(self):
+        """Start the next server."""
+        self.server = self._server.enter_context(serve(self.studies, self.models, data_dir=self.data))
+
+    def kill(self):
+        """Kill the server and leave its children alone."""
+        self.server.process.kill()
+        self.stop()
+
+    def stop(self):
+        self._server.close()
+
+    def submit(self, number, seed):
+        """Submit labels of chance; returns the status, None if the server died meanwhile, and the labels."""
+        labels = np.random.default_rng(seed).integers(0, 3, SHAPE).astype(np.uint8)
+        files, data = label_file(self.folder, labels, name=f"l{number}.nii.gz"), {"params": json.dumps(PARAMS)}
+        try:
+            query = f"/datastore/label?image=case_{number}"
+            return send(self.server, "PUT", query, files=files, data=data)[0], labels
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            return None, labels
 
 
-@pytest.fixture
-def learning(tmp_path):
-    """A server of its own with a model and one labelled case, which is enough to learn from."""
-    write_model(tmp_path / "models" / "tiny")
-    with serve(write_studies(tmp_path / "studies", 1), tmp_path / "models") as server:
-        files = label_file(tmp_path, volume(seed=100)[1])
-        assert send(server, "PUT", "/datastore/label?image=case_0", files=files)[0] == 200
-        yield server
+@pytest.fixture(scope="module")
+def life(tmp_path_factory):
+    found = Life(tmp_path_factory.mktemp("life"))
+    found.start()
+    yield found
+    found.stop()
+
+
+def check_labels(life):
+    """Check that of every image a label lies there that was answered for, or that replaced it."""
+    for image, legal in life.kept.items():
+        found = read_label(life.server, image, life.folder)
+        assert any(np.array_equal(found, labels) for labels in legal), image
+    told = [json.loads(line) for line in (life.data / "audit.jsonl").read_text().splitlines()]
+    assert {line["image"] for line in told} >= set(life.kept)
+    for label in (life.studies / "labels" / "final").glob("[!.]*.nii.gz"):  # hidden: what was being written
+        assert np.asarray(nib.load(label).dataobj).shape == SHAPE  # whole, whoever's it is
+
+
+def test_kill_of_the_server_while_labels_come(life):
+    """A label that was answered for is there, new or in the place of an earlier one."""
+    for number in range(3):
+        status, labels = life.submit(number, number)
+        assert status == 200
+        life.kept[f"case_{number}"] = [labels]
+    answers = []
+
+    def submit(number):
+        status, labels = life.submit(number, 100 + number)
+        if status is not None:
+            answers.append(number)
+        if len(answers) == 3:
+            life.server.process.kill()
+        return status, labels
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(submit, range(8)))
+    assert 3 <= sum(status == 200 for status, _ in results) < 8
+    for number, (status, labels) in enumerate(results):
+        before = life.kept.get(f"case_{number}", [])
+        if status == 200:
+            life.kept[f"case_{number}"] = [labels]
+        elif before:
+            before.append(labels)  # nobody knows whether it arrived
+    life.kill()
+    life.start()
+    check_labels(life)
 
 
 def task_process(server, method):
@@ -73,14 +120,50 @@ def task_process(server, method):
     return next(child for child in living if method in child.cmdline())
 
 
-def start_training(server, **options):
-    """Start a training and wait until its first epoch runs; returns its process."""
-    assert send(server, "POST", "/train/tiny", json=options)[0] == 200
-    assert send(server, "POST", "/train/tiny", json=options)[0] == 429
-    end = time.monotonic() + 120
-    while not server.get("/info/").json()["train_stats"]["tiny"]:
-        assert time.monotonic() < end, server.get("/train/").json()
-        time.sleep(0.2)
+def wait_until(found, seconds=120):
+    """Return what a question gives once that is not empty."""
+    end = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return answer
+
+
+def test_a_batch_that_was_killed_goes_on_where_it_was(life):
+    """What people have made is left alone, and what is done is not done again."""
+    server = life.server
+
+    def progress():
+        return server.get("/batch/infer").json()["progress"]
+
+    def is_over():
+        return server.get("/batch/infer").json()["status"] not in ("SUBMITTED", "RUNNING")
+
+    count = server.get("/worklist/").json()["progress"]["unlabelled"]
+    assert count == IMAGES - len(list((life.studies / "labels" / "final").glob("[!.]*.nii.gz")))
+    assert send(server, "POST", "/batch/infer/tiny", json={})[0] == 200
+    wait_until(lambda: len(progress().get("done", [])) >= 2)
+    task_process(server, "batch_infer").kill()
+    wait_until(is_over)
+    done = progress()["done"]
+    assert len(done) < count
+    assert not progress()["finished"]
+    assert send(server, "POST", "/batch/infer/tiny", json={})[0] == 200
+    state = wait_until(lambda: found if (found := progress())["finished"] else None)
+    assert set(state["kept"]) >= set(done)
+    assert len(state["kept"]) + len(state["done"]) == state["total"] == count
+    assert len(state["kept"]) <= len(done) + 1  # one may have been stored, and not yet told of
+    assert state["failed"] == {}
+    states = server.get("/worklist/").json()["progress"]
+    assert (states["automatic"], states["corrected"]) == (count, IMAGES - count)
+    check_labels(life)
+
+
+def start_training(server):
+    """Start a long training and wait until its first epoch runs; returns its process."""
+    assert send(server, "POST", "/train/tiny", json=LONG)[0] == 200
+    assert send(server, "POST", "/train/tiny", json=LONG)[0] == 429
+    wait_until(lambda: server.get("/info/").json()["train_stats"]["tiny"])
     return task_process(server, "train")
 
 
@@ -90,80 +173,30 @@ def check_untouched(server):
     assert infer(server)[1]["model_version"] == "0.1.0"
 
 
-LONG, SHORT = {"max_epochs": 500, "iterations_per_epoch": 50}, {"max_epochs": 1, "iterations_per_epoch": 1}
+def test_stop_and_kill_of_a_training_leave_the_served_model(life):
+    server = life.server
+    start_training(server)
+    assert server.get("/info/").json()["train_stats"]["tiny"]["total_epochs"] == 500
+    assert send(server, "DELETE", "/train/")[0] == 200
+    assert server.get("/train/").json()["status"] == "STOPPED"
+    check_untouched(server)
+    start_training(server).kill()
+    assert server.wait_for_training()["status"] == "ERROR"
+    check_untouched(server)
 
 
-def test_stop_kill_and_full_disk_during_training_leave_the_served_model(learning):
-    start_training(learning, **LONG)
-    assert learning.get("/info/").json()["train_stats"]["tiny"]["total_epochs"] == 500
-    assert send(learning, "DELETE", "/train/")[0] == 200
-    assert learning.get("/train/").json()["status"] == "STOPPED"
-    check_untouched(learning)
-    start_training(learning, **LONG).kill()
-    assert learning.wait_for_training()["status"] == "ERROR"
-    check_untouched(learning)
-    unlimited = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
-    psutil.Process(learning.process.pid).rlimit(psutil.RLIMIT_FSIZE, (200_000, psutil.RLIM_INFINITY))
-    assert send(learning, "POST", "/train/tiny", json=SHORT)[0] == 200
-    ended = learning.wait_for_training()
-    psutil.Process(learning.process.pid).rlimit(psutil.RLIMIT_FSIZE, unlimited)
-    assert ended["status"] == "ERROR"
-    assert "cannot be written: File too large" in str(ended["details"])
-    check_untouched(learning)
-    # one labelled case is enough; nobody is held out, so the result waits
-    assert send(learning, "POST", "/train/tiny", json=SHORT)[0] == 200
-    assert learning.wait_for_training()["status"] == "DONE"
-    rows = learning.get("/versions/tiny").json()["versions"]
-    assert [(row["version"], row["served"]) for row in rows] == [("0.1.0", True), ("0.1.1", False)]
-    assert infer(learning)[1]["model_version"] == "0.1.0"
-
-
-def test_kill_of_the_server_while_it_trains(tmp_path):
+def test_kill_of_the_server_while_it_trains(life):
     """The training outlives it; the next server serves what was served, and does not train the same model beside it."""
-    write_model(tmp_path / "models" / "tiny")
-    studies, models = write_studies(tmp_path / "studies", 1), tmp_path / "models"
-    with serve(studies, models) as server:
-        files = label_file(tmp_path, volume(seed=100)[1])
-        assert send(server, "PUT", "/datastore/label?image=case_0", files=files)[0] == 200
-        training = start_training(server, **LONG)
-        server.process.kill()
+    training = start_training(life.server)
+    life.kill()
     try:
-        with serve(studies, models) as server:
-            check_untouched(server)
-            assert send(server, "POST", "/train/tiny", json=SHORT)[0] == 200
-            ended = server.wait_for_training()
-            assert ended["status"] == "ERROR"
-            assert "is being trained already, started by an earlier server" in str(ended["details"])
+        life.start()
+        check_untouched(life.server)
+        check_labels(life)
+        settings = AppSettings(bundle_root=BUNDLE, model_folders=(life.models,), data_dir=life.data)
+        task = FineTuneTask("tiny", ModelStore(settings.model_folders, life.data), settings)
+        with pytest.raises(InputError, match="is being trained already, started by an earlier server"):
+            task(SHORT, None)
+        assert training.is_running()
     finally:
         training.kill()
-
-
-def test_a_batch_that_was_killed_goes_on_where_it_was(tmp_path, models):
-    count = 30
-    with serve(write_studies(tmp_path / "studies", count), models) as server:
-
-        def progress():
-            return server.get("/batch/infer").json()["progress"]
-
-        assert send(server, "POST", "/batch/infer/tiny", json={})[0] == 200
-        end = time.monotonic() + 120
-        while len(progress().get("done", [])) < 2:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        task_process(server, "batch_infer").kill()
-        while server.get("/batch/infer").json()["status"] == "RUNNING":
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        done = progress()["done"]
-        assert len(done) < count
-        assert not progress()["finished"]
-        assert send(server, "POST", "/batch/infer/tiny", json={})[0] == 200
-        while not (state := progress())["finished"]:
-            assert time.monotonic() < end
-            time.sleep(0.2)
-        assert set(state["kept"]) >= set(done)
-        assert len(state["kept"]) + len(state["done"]) == state["total"] == count
-        assert len(state["kept"]) <= len(done) + 1  # one may have been stored, and not yet told of
-        assert state["failed"] == {}
-        states = server.get("/worklist/").json()["progress"]
-        assert (states["automatic"], states["total"]) == (count, count)

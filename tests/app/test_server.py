@@ -9,17 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
-import requests
 from helpers_bundle import AFFINE, LABELS, ROOT, SHAPE, volume
 from helpers_imaging import write_nifti
 from helpers_server import infer, label_file, send, serve, write_studies
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-TOKEN = "a-token-of-our-hospital-1"
 
 
 def test_infer_answers_with_volumes_and_version(server):
@@ -29,6 +26,14 @@ def test_infer_answers_with_volumes_and_version(server):
     assert result["model_version"] == "0.1.0"
     assert set(result["volumes"]) == set(LABELS)
     assert set(result["latencies"]) == {"model", "load", "network", "post", "write"}
+
+
+def test_models_of_photographs_are_left_out(server):
+    about = server.get("/info/").json()
+    assert (list(about["models"]), list(about["left_out"])) == (["tiny"], ["cells"])
+    status, answer = infer(server, model="cells")
+    assert (status, answer["detail"]) == (404, f"{about['left_out']['cells']}; there are tiny")
+    assert "model left out: model 'cells' is for microscopy" in server.log.read_text()
 
 
 def test_uploaded_file_is_segmented_without_being_kept(server, tmp_path):
@@ -85,67 +90,40 @@ def test_status_answers_while_others_work(server):
         assert not all(job.done() for job in busy)
 
 
-def test_leases_skips_and_reviews(tmp_path, models):
-    with serve(write_studies(tmp_path / "studies", 3), models) as server:
-
-        def next_of(who):
-            return send(server, "POST", "/activelearning/first", json={"client_id": who})[1].get("id")
-
-        assert [next_of("a"), next_of("b"), next_of("c"), next_of("d")] == ["case_0", "case_1", "case_2", None]
-        assert send(server, "POST", "/worklist/case_0/skip", json={"client_id": "a"})[0] == 200
-        assert [next_of("a"), next_of("d")] == [None, "case_0"]
-        assert send(server, "POST", "/worklist/case_0/review", json={"client_id": "r"})[0] == 400
-        labels = np.zeros(SHAPE, np.uint8)
-        files = label_file(tmp_path, labels)
-        data = {"params": json.dumps({"client_id": "d"})}
-        assert send(server, "PUT", "/datastore/label?image=case_0", files=files, data=data)[0] == 200
-        assert send(server, "POST", "/worklist/case_0/review", json={"client_id": "r"})[0] == 200
-        images = server.get("/worklist/").json()["images"]
-        assert images["case_0"] == {"state": "reviewed", "corrected_by": "d", "reviewed_by": "r", "with": None}
-        assert images["case_1"]["with"] == "b"
-        # batch: what is done is kept, and is no correction
-        assert send(server, "POST", "/batch/infer/tiny", json={})[0] == 200
-        status = {"progress": {}}
-        for _ in range(240):
-            status = server.get("/batch/infer").json()
-            if status["status"] not in ("SUBMITTED", "RUNNING"):
-                break
-            time.sleep(0.5)
-        assert status["status"] == "DONE", status
-        assert status["progress"]["done"] == ["case_1", "case_2"]
-        states = {image: entry["state"] for image, entry in server.get("/worklist/").json()["images"].items()}
-        assert states == {"case_0": "reviewed", "case_1": "automatic", "case_2": "automatic"}
+@pytest.fixture(scope="module")
+def without_model(tmp_path_factory):
+    """A server of its own without any model."""
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "models").mkdir()
+    with serve(write_studies(folder / "studies", 3), folder / "models") as running:
+        yield running
 
 
-def test_token(tmp_path, models):
-    file = tmp_path / "token"
-    file.write_text(TOKEN + "\n")
-    studies = write_studies(tmp_path / "studies", 1)
-    with serve(studies, models, "--token-file", str(file), "--upload-limit", "1") as server:
-        assert server.get("/healthz").status_code == 200
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "swin_umamba_token=wrong"}):
-            assert send(server, "GET", "/info/", headers=headers)[0] == 401
-        assert send(server, "GET", "/info/", headers={"Authorization": f"Bearer {TOKEN}"})[0] == 200
-        # 3D Slicer: any name, the token as password
-        assert send(server, "GET", "/auth/")[1]["enabled"] is True
-        assert send(server, "POST", "/auth/token", data={"username": "u", "password": "no"})[0] == 401
-        got = send(server, "POST", "/auth/token", data={"username": "u", "password": TOKEN})[1]
-        assert got == {"access_token": TOKEN, "token_type": "bearer"}
-        # a browser: the login page's cookie
-        browser = requests.Session()
-        assert browser.post(f"{server.url}/login", data={"token": "no"}, timeout=60).status_code == 401
-        assert browser.post(f"{server.url}/login", data={"token": TOKEN}, timeout=60).url.endswith("/ohif/")
-        assert browser.get(f"{server.url}/info/", timeout=60).status_code == 200
-        # another page in the same browser may not
-        assert (
-            browser.get(f"{server.url}/info/", headers={"Origin": "https://evil.example"}, timeout=60).status_code
-            == 403
-        )
-        too_large = {"file": ("x.nii.gz", b"0" * 2**21)}
-        bearer = {"Authorization": f"Bearer {TOKEN}"}
-        assert send(server, "PUT", "/datastore/image?image=x", files=too_large, headers=bearer)[0] == 413
-        log = (server.data_dir / "logs" / "server.log").read_text()
-        assert TOKEN not in log
+def test_without_a_model_the_server_says_what_to_do(without_model):
+    info = without_model.get("/info/").json()
+    assert info["models"] == {}
+    assert "models/" in info["description"]
+    assert "models/" in (without_model.data_dir / "logs" / "server.log").read_text()
+
+
+def test_leases_skips_and_reviews(without_model, tmp_path):
+    """None of these needs a model."""
+    server = without_model
+
+    def next_of(who):
+        return send(server, "POST", "/activelearning/first", json={"client_id": who})[1].get("id")
+
+    assert [next_of("a"), next_of("b"), next_of("c"), next_of("d")] == ["case_0", "case_1", "case_2", None]
+    assert send(server, "POST", "/worklist/case_0/skip", json={"client_id": "a"})[0] == 200
+    assert [next_of("a"), next_of("d")] == [None, "case_0"]
+    assert send(server, "POST", "/worklist/case_0/review", json={"client_id": "r"})[0] == 400
+    files = label_file(tmp_path, np.zeros(SHAPE, np.uint8))
+    data = {"params": json.dumps({"client_id": "d"})}
+    assert send(server, "PUT", "/datastore/label?image=case_0", files=files, data=data)[0] == 200
+    assert send(server, "POST", "/worklist/case_0/review", json={"client_id": "r"})[0] == 200
+    images = server.get("/worklist/").json()["images"]
+    assert images["case_0"] == {"state": "reviewed", "corrected_by": "d", "reviewed_by": "r", "with": None}
+    assert images["case_1"] == {"state": "unlabelled", "corrected_by": None, "reviewed_by": None, "with": "b"}
 
 
 def test_one_server_for_one_data_directory(server, models):
@@ -166,15 +144,6 @@ def test_monailabels_own_command_needs_the_guard(server):
     assert started.returncode != 0
     assert "this app runs behind its guard only" in started.stdout + started.stderr
     shutil.rmtree(ROOT / "monailabel_app" / "logs", ignore_errors=True)
-
-
-def test_without_a_model_the_server_says_what_to_do(tmp_path):
-    (tmp_path / "models").mkdir()
-    with serve(write_studies(tmp_path / "studies", 1), tmp_path / "models") as server:
-        info = server.get("/info/").json()
-        assert info["models"] == {}
-        assert "models/" in info["description"]
-        assert "models/" in (server.data_dir / "logs" / "server.log").read_text()
 
 
 def test_logs_and_metrics_name_no_case(server):

@@ -1,14 +1,20 @@
-"""What is told of a training while it runs and when it is over."""
+"""What is told of a training while it runs and when it is over, and what a full disk leaves."""
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 
 import pytest
-from helpers_bundle import BUNDLE, write_model
+from helpers_bundle import AFFINE, BUNDLE, LABELS, volume, write_model
+from helpers_imaging import write_nifti
+from helpers_server import write_studies
+from swin_umamba.errors import input_error_of
 
 from monailabel_app.app import SwinUMambaApp
+from monailabel_app.datastore import SafeDatastore
+from monailabel_app.history import History
 from monailabel_app.settings import AppSettings
 from monailabel_app.train import FineTuneTask
 from monailabel_app.versions import ModelStore
@@ -60,3 +66,35 @@ def test_the_latest_training_comes_first(tasks):
         write_progress(tasks[name], epoch=1)
         os.utime(tasks[name].progress_file, (1000 + number, 1000 + number))
     assert list(SwinUMambaApp.training_stats(tasks)) == ["b", "a"]
+
+
+@pytest.fixture
+def one_case(tasks, tmp_path, monkeypatch):
+    """A data store with one labelled case; the test's own process trains, at its usual priority."""
+    monkeypatch.setattr("monailabel_app.train.lower_priority", lambda niceness: None)
+    store = SafeDatastore(write_studies(tmp_path / "studies", 1), History(tmp_path / "data"), auto_reload=False)
+    info = [{"name": name, "idx": value} for name, value in LABELS.items()]
+    path = write_nifti(tmp_path / "label.nii.gz", volume(seed=100)[1], AFFINE)
+    store.save_label("case_0", str(path), "final", {"label_info": info})
+    return store
+
+
+def versions_of(task):
+    """Return [(version, whether it is served)]."""
+    return [(row["version"], row["served"]) for row in task.store.versions(task.name)]
+
+
+def test_a_full_disk_leaves_what_is_served_and_one_case_is_enough(tasks, one_case):
+    task, options = tasks["a"], {"max_epochs": 1, "iterations_per_epoch": 1, "device": "cpu"}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(Exception, match="trainer") as refused:
+            task(options, one_case)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot be written: File too large" in str(input_error_of(refused.value))
+    assert versions_of(task) == [("0.1.0", True)]
+    record = task(options, one_case)  # nobody is held out, so the result waits
+    assert (record["version"], record["served"], record["training"]) == ("0.1.1", False, ["case_0"])
+    assert versions_of(task) == [("0.1.0", True), ("0.1.1", False)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from monailabel_app.uncertainty import EntropyProbe, Uncertainties
+from monailabel_app.uncertainty import EntropyProbe, Uncertainties, UncertaintyScoring
 
 
 class Fixed(nn.Module):
@@ -44,3 +45,15 @@ def test_what_is_pending(tmp_path):
     assert table.pending(["c", "b", "a"], "1.0.0") == ["a"]
     assert table.pending(["c", "b", "a"], "1.0.1") == ["a", "b", "c"]
     assert Uncertainties(tmp_path).known() == {"b": (0.5, "1.0.0"), "c": (None, "1.0.0")}
+
+
+def test_another_served_version_looks_at_all_images_again(tmp_path):
+    spec = SimpleNamespace(version="1.0.0")
+    task = SimpleNamespace(name="tiny", store=SimpleNamespace(served=lambda name: SimpleNamespace(spec=spec)))
+    scoring = UncertaintyScoring(task, Uncertainties(tmp_path))
+    images = SimpleNamespace(get_unlabeled_images=lambda: ["a", "b"])
+    for image in scoring.pending(images):
+        scoring.table.put(image, 0.5, "1.0.0")
+    assert (scoring.pending(images), scoring.info()["images"]) == ([], 2)
+    spec.version = "1.0.1"
+    assert (scoring.pending(images), scoring.info()["images"]) == (["a", "b"], 0)

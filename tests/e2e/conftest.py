@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from filelock import FileLock
 from helpers_browser import profile
 from helpers_ohif import SMALL, TOKEN, Clinic, Reader, need_ohif, reader
 from helpers_pacs import need_orthanc, write_seeing_model
@@ -17,10 +19,14 @@ from monailabel_app.pacs.orthanc import orthanc
 
 @pytest.fixture(scope="session")
 def seeing_models(tmp_path_factory):
-    """A folder with one model that sees the painted organs."""
-    folder = tmp_path_factory.mktemp("seeing")
-    write_seeing_model(folder / "seeing")
-    return folder
+    """A folder with one model that sees the painted organs; the tests' processes share it, since it has to learn."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with FileLock(shared / "seeing.lock"):
+        if not (shared / "seeing_models").is_dir():
+            write_seeing_model(shared / "unfinished" / "seeing")
+            (shared / "unfinished").rename(shared / "seeing_models")
+    return shared / "seeing_models"
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 import requests
 import SimpleITK as sitk
 from helpers_dicom import COMPLETE, STACKS, in_ras, write_series
+from helpers_fuzz import KNOWN, fuzz
 from helpers_hospital import Hospital
 from helpers_pacs import NETWORK, ORGANS, need_orthanc, send, write_stack
 from helpers_server import serve
@@ -47,6 +48,12 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
     return 2 * np.count_nonzero(found & truth) / (np.count_nonzero(found) + np.count_nonzero(truth))
 
 
+def infer(hospital: Hospital, uid: str, output: str = "json", **params) -> requests.Response:
+    """Ask for a result by REST."""
+    url = f"{hospital.server.url}/infer/seeing?image={uid}&output={output}"
+    return requests.post(url, data={"params": json.dumps({"device": "cpu", **params})}, timeout=120)
+
+
 @pytest.mark.parametrize("stack", STACKS)
 def test_result_lies_on_the_series(hospital, stack):
     params = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "device": "cpu"}
@@ -62,6 +69,12 @@ def test_result_lies_on_the_series(hospital, stack):
     np.testing.assert_allclose(found_affine, true_affine, atol=1e-4)
     assert dice(found_ras > 0, true_ras > 0) > 0.95
     assert dice(found_ras == 1, true_ras == 1) > 0.95
+    assert infer(hospital, hospital.series[stack], send_to_pacs=True).json()["pacs"] == "stored"
+    (dataset,) = hospital.segmentations(stack)
+    assert {segment.SegmentAlgorithmType for segment in dataset.SegmentSequence} == {"AUTOMATIC"}
+    stored_ras, stored_affine = in_ras(read_segmentation(dataset, hospital.files(stack), hospital.spec.labels))
+    np.testing.assert_array_equal(stored_ras, found_ras)
+    np.testing.assert_allclose(stored_affine, true_affine, atol=1e-4)
 
 
 @pytest.mark.parametrize("stack", STACKS)
@@ -72,7 +85,7 @@ def test_submitted_label_comes_back_from_the_pacs_voxel_by_voxel(hospital, stack
     answer = hospital.submit(stack, labels, order=turned)
     assert answer["pacs"] == "stored"
     assert hospital.server.get("/info/").json()["datastore"]["completed"] == before + 1
-    (dataset,) = hospital.segmentations(stack)
+    dataset = hospital.segmentations(stack)[-1]
     found = read_segmentation(dataset, hospital.files(stack), hospital.spec.labels)
     expected = in_ras(MetaTensor(labels[None], affine))
     np.testing.assert_array_equal(in_ras(found)[0], expected[0])
@@ -91,14 +104,14 @@ def test_labels_supersede_each_other(hospital):
         assert hospital.submit("axial ascending", np.where(labels == organ, 0, labels))["pacs"] == "stored"
     found = hospital.segmentations("axial ascending")
     assert len({dataset.SeriesInstanceUID for dataset in found}) == 1
-    assert [dataset.InstanceNumber for dataset in found] == [1, 2, 3]
-    earlier = {item.ReferencedSOPInstanceUID for item in found[2].ReferencedImageSequence}
-    assert earlier == {dataset.SOPInstanceUID for dataset in found[:2]}
-    last = read_segmentation(found[2], hospital.files("axial ascending"), hospital.spec.labels)
+    assert [dataset.InstanceNumber for dataset in found] == [1, 2, 3, 4]  # automatic, and three corrections
+    earlier = {item.ReferencedSOPInstanceUID for item in found[3].ReferencedImageSequence}
+    assert earlier == {dataset.SOPInstanceUID for dataset in found[:3]}
+    last = read_segmentation(found[3], hospital.files("axial ascending"), hospital.spec.labels)
     assert not (last == 3).any()
     assert (last == 2).any()
     assert hospital.submit("axial ascending", np.where(labels == 3, 0, labels))["pacs"] == "stored"
-    assert len(hospital.segmentations("axial ascending")) == 3  # the same label is not sent again
+    assert len(hospital.segmentations("axial ascending")) == 4  # the same label is not sent again
 
 
 def test_segment_of_its_own_is_stored_too(hospital):
@@ -109,12 +122,6 @@ def test_segment_of_its_own_is_stored_too(hospital):
     found = read_segmentation(last, hospital.files("coronal")).numpy()[0]
     for number, painted in {1: 1, 2: 2, 3: 0, 4: 0, 5: 3}.items():
         assert np.count_nonzero(found == number) == (np.count_nonzero(labels == painted) if painted else 0)
-
-
-def infer(hospital: Hospital, uid: str, output: str = "json", **params) -> requests.Response:
-    """Ask for a result by REST."""
-    url = f"{hospital.server.url}/infer/seeing?image={uid}&output={output}"
-    return requests.post(url, data={"params": json.dumps({"device": "cpu", **params})}, timeout=120)
 
 
 def test_automatic_result_is_stored_only_when_it_is_asked_for_and_nobody_has_corrected(hospital):
@@ -153,23 +160,28 @@ def test_result_as_dicom_seg(hospital, tmp_path):
 
 def test_label_made_elsewhere_is_taken(hospital):
     """Another workstation, with other numbers for the organs, two organs less and one segment more."""
+    hospital.add("automatic", like="coronal", PatientID="P13")
     uid = hospital.add("elsewhere", like="coronal", PatientID="P10")
     labels, affine = hospital.truth["elsewhere"]
     other = ModelSpec(name="workstation", network=NETWORK, labels={"tumour": 1, "bladder": 2, "Liver": 3})
     theirs = np.select([labels == 1, labels == 4, labels == 3], [3, 2, 1], 0).astype(np.uint8)
-    path = hospital.folder / "theirs.dcm"
     completed = hospital.server.get("/info/").json()["datastore"]["completed"]
-    for kind in ("AUTOMATIC", "SEMIAUTOMATIC"):
+    for stack, kind in (("automatic", "AUTOMATIC"), ("elsewhere", "SEMIAUTOMATIC")):
         dataset = write_segmentation(
-            theirs, hospital.files("elsewhere"), other, path, affine=affine, algorithm_type=kind, reviewer="Poe^Ann"
+            theirs,
+            hospital.files(stack),
+            other,
+            hospital.folder / "theirs.dcm",
+            affine=affine,
+            algorithm_type=kind,
+            reviewer="Poe^Ann",
         )
         dataset.Manufacturer = "Workstation"
         hospital.client.store([dataset])
-        if kind == "AUTOMATIC":  # nobody has looked at it
-            seen = hospital.server.get("/pacs/").json()["updated"]
-            hospital.wait(lambda before=seen: hospital.server.get("/info/") and state(hospital)["updated"] > before)
-            assert hospital.server.get("/info/").json()["datastore"]["completed"] == completed
-    hospital.wait(lambda: hospital.server.get("/info/").json()["datastore"]["completed"] == completed + 1)
+    hospital.wait(lambda: hospital.server.get("/info/").json()["datastore"]["completed"] > completed)
+    images = hospital.server.get("/worklist/").json()["images"]
+    assert images[uid]["state"] == "corrected"
+    assert images[hospital.series["automatic"]]["state"] == "unlabelled"  # nobody has looked at it
     answer = hospital.server.get(f"/datastore/label?label={uid}&tag=final")
     (hospital.folder / "taken.nii.gz").write_bytes(answer.content)
     taken = nib.load(hospital.folder / "taken.nii.gz")
@@ -179,11 +191,7 @@ def test_label_made_elsewhere_is_taken(hospital):
     assert info["client_id"] == "Poe^Ann"
     assert {item["name"]: item["idx"] for item in info["label_info"]} == {"tumour (1)": 1, "bladder": 2, "liver": 3}
     assert hospital.segmentations("elsewhere") == []  # theirs is not sent back as ours
-
-
-def state(hospital: Hospital) -> dict:
-    """Return what the server says of the PACS."""
-    return hospital.server.get("/pacs/").json()
+    assert hospital.submit("automatic", labels)["pacs"] == "stored"
 
 
 def test_training_on_labels_of_the_pacs(hospital):
@@ -207,7 +215,7 @@ def test_next_sample_can_be_opened_by_slicer(hospital):
 
 def test_stored_label_as_dicom(hospital, tmp_path):
     url = f"{hospital.server.url}/pacs/labels/{hospital.series['oblique']}"
-    (dataset,) = hospital.segmentations("oblique")
+    dataset = hospital.segmentations("oblique")[-1]
     for output, read in (("dicom_seg", read_segmentation), ("rtstruct", read_structures)):
         answer = requests.get(url, params={"output": output}, timeout=60)
         assert answer.headers["content-type"] == "application/dicom", answer.text
@@ -218,7 +226,7 @@ def test_stored_label_as_dicom(hospital, tmp_path):
     assert pydicom.dcmread(tmp_path / "a.dcm").OperatorsName == "Roe^Jane"
     for path, status in (("1.2.3", 404), (f"{hospital.series['oblique']}?tag=x", 400)):
         assert hospital.server.get(f"/pacs/labels/{path}").status_code == status
-    assert hospital.server.get(f"/pacs/labels/{hospital.series['oblique']}?tag=original").status_code == 404
+    assert hospital.server.get(f"/pacs/labels/{hospital.series['elsewhere']}?tag=original").status_code == 404
 
 
 def test_viewer_asks_through_the_server(hospital):
@@ -263,6 +271,12 @@ def test_series_that_still_arrives_is_fetched_again(hospital):
     send(hospital.client, files[8:])
     (hospital.folder / "whole.nii.gz").write_bytes(hospital.server.get(f"/datastore/image?image={uid}").content)
     assert nib.load(hospital.folder / "whole.nii.gz").shape == labels.shape
+
+
+def test_every_request_of_the_schema(hospital):
+    """With values that nobody expects; it deletes labels, so it comes last."""
+    series = list(hospital.series.values())[:2]
+    fuzz(hospital.server, {**KNOWN, "model": ["seeing"], "image": series, "label": series, "id": series})
 
 
 def test_nothing_of_the_patients_in_the_log(hospital):

@@ -1,4 +1,4 @@
-"""A PACS that is down, and one that is reached by TLS alone."""
+"""A PACS that is reached by TLS alone, and that is down for a while."""
 
 from __future__ import annotations
 
@@ -12,71 +12,27 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from helpers_dicom import in_ras
 from helpers_imaging import write_nifti
 from helpers_pacs import ORGANS, need, need_orthanc, send, write_stack
-from helpers_server import serve
+from helpers_server import free_port, serve
+from monai.data import MetaTensor
 from monailabel.client import MONAILabelClient
 from swin_umamba.dicom.segmentation import read_segmentation
 
 from monailabel_app.pacs.__main__ import main as command
 from monailabel_app.pacs.client import PacsClient
-from monailabel_app.pacs.connection import PASSWORD_FILE_VARIABLE, USER_VARIABLE
+from monailabel_app.pacs.connection import PASSWORD_FILE_VARIABLE, USER_VARIABLE, PacsConnection, PacsError
 from monailabel_app.pacs.orthanc import USER, orthanc
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-def test_label_waits_for_a_pacs_that_is_down(tmp_path, seeing_models):
-    """Nothing is lost: not by the PACS, not by a server that is killed meanwhile."""
-    need_orthanc()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (tmp_path / "password").write_text("not to be told\n")
-    secret = {USER_VARIABLE: USER, PASSWORD_FILE_VARIABLE: str(tmp_path / "password")}
-    place = {"data_dir": tmp_path / "data", **secret}
-    pacs = functools.partial(orthanc, tmp_path / "orthanc", port, "not to be told")
-    files, labels, affine = write_stack(tmp_path / "dicom", "axial ascending")
-    path = write_nifti(tmp_path / "label.nii.gz", labels, affine)
-    with contextlib.ExitStack() as stack, contextlib.ExitStack() as archive:
-        connection = archive.enter_context(pacs())
-        uid = send(PacsClient(connection), files)
-        server = stack.enter_context(serve(connection.url, seeing_models, **place))
-        assert server.get(f"/datastore/image?image={uid}").status_code == 200
-        archive.close()
-        client = MONAILabelClient(server.url, tmpdir=str(tmp_path), client_id="Roe^Jane")
-        answer = client.save_label(uid, str(path), params={"model": "seeing"})
-        assert answer["pacs"] == "waits"
-        assert client.info()["datastore"]["completed"] == 1
-        assert server.get("/pacs/").json()["waiting"] == [{"image": uid, "tag": "final"}]
-        refused = server.get("/proxy/dicom/qido/studies")
-        assert (refused.status_code, refused.json()["detail"][:8]) == (503, "the PACS")
-        shutil.rmtree(server.data_dir / "pacs" / "series")
-        refused = server.get(f"/datastore/image?image={uid}")
-        assert refused.status_code == 503
-        assert "does not answer" in refused.json()["detail"]
-        server.process.kill()
-    with serve(connection.url, seeing_models, **place) as server:  # starts although there is no PACS
-        assert server.get("/info/").json()["datastore"]["completed"] == 1
-        assert "does not answer" in server.get("/pacs/").json()["error"]
-        with pacs():
-            end = time.monotonic() + 90
-            while server.get("/pacs/").json()["waiting"]:
-                assert time.monotonic() < end
-                server.get("/info/")  # as a viewer does; without anyone it takes longer
-                time.sleep(0.3)
-            client = PacsClient(connection)
-            ((series, info),) = client.series({"Modality": "SEG"}).items()
-            (header,) = client.headers(info["StudyInstanceUID"], series)
-            dataset = client.instance(info["StudyInstanceUID"], series, str(header.SOPInstanceUID))
-    np.testing.assert_array_equal(read_segmentation(dataset, files, ORGANS).numpy()[0], labels)
-    assert dataset.ContentCreatorName == "Roe^Jane"
-    assert command(["purge", "--data-dir", str(tmp_path / "data")]) == 0
-    assert not list((tmp_path / "data" / "pacs" / "series").glob("*"))
-    assert len(list((tmp_path / "data" / "pacs" / "labels" / "final").glob("*.nii.gz"))) == 1
+PASSWORD = "not to be told"
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -124,22 +80,65 @@ def tls_in_front_of(port: int, certificate: Path, both: Path) -> Iterator[int]:
         listening.close()
 
 
-def test_pacs_behind_tls_with_an_authority_and_a_certificate_of_its_own(tmp_path, seeing_models):
+@pytest.fixture
+def pacs(tmp_path):
+    """Start Orthanc, always with the same address and password, and stop it."""
     need_orthanc()
+    return functools.partial(orthanc, tmp_path / "orthanc", free_port(), PASSWORD)
+
+
+def test_label_waits_for_a_pacs_that_is_down(tmp_path, seeing_models, pacs):
+    """Nothing is lost: not by the PACS, not by a server that is killed meanwhile. The PACS is reached by TLS alone."""
     certificate, both = make_certificate(tmp_path)
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    place = {USER_VARIABLE: USER, PASSWORD_FILE_VARIABLE: str(tmp_path / "password"), "data_dir": tmp_path / "data"}
+    trust = ("--pacs-ca", str(certificate), "--pacs-certificate", str(both))
     files, labels, affine = write_stack(tmp_path / "dicom", "axial descending")
-    path = write_nifti(tmp_path / "label.nii.gz", labels, affine)
-    with orthanc(tmp_path / "orthanc") as connection:
-        uid, secret = send(PacsClient(connection), files), connection.as_environment()
-        behind = int(connection.url.split(":")[2].split("/")[0])
-        with tls_in_front_of(behind, certificate, both) as port:
-            url = f"https://127.0.0.1:{port}/dicom-web"
-            with serve(url, seeing_models, data_dir=tmp_path / "untrusting", **secret) as server:
-                assert "SSLError" in server.get("/pacs/").json()["error"]
-                assert server.get("/proxy/dicom/qido/studies").status_code == 503
-            trust = ("--pacs-ca", str(certificate), "--pacs-certificate", str(both))
-            with serve(url, seeing_models, *trust, data_dir=tmp_path / "data", **secret) as server:
-                assert server.get("/pacs/").json()["error"] is None
-                assert len(server.get("/proxy/dicom/qido/studies").json()) == 1
-                client = MONAILabelClient(server.url, tmpdir=str(tmp_path), client_id="Roe^Jane")
-                assert client.save_label(uid, str(path), params={"model": "seeing"})["pacs"] == "stored"
+    path = write_nifti(tmp_path / "label.nii.gz", labels, affine)  # its slices go down, those of the image up
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as archive:
+        connection = archive.enter_context(pacs())
+        uid = send(PacsClient(connection), files)
+        port = stack.enter_context(tls_in_front_of(urlsplit(connection.url).port, certificate, both))
+        url = f"https://127.0.0.1:{port}/dicom-web"
+        with pytest.raises(PacsError, match="SSLError"):
+            PacsClient(PacsConnection(url, USER, PASSWORD)).series({})
+        with contextlib.ExitStack() as first:
+            server = first.enter_context(serve(url, seeing_models, *trust, **place))
+            assert server.get("/pacs/").json()["error"] is None
+            assert len(server.get("/proxy/dicom/qido/studies").json()) == 1
+            client = MONAILabelClient(server.url, tmpdir=str(tmp_path), client_id="Roe^Jane")
+            half = write_nifti(tmp_path / "half.nii.gz", np.where(labels == 1, 1, 0).astype(np.uint8), affine)
+            assert client.save_label(uid, str(half), params={"model": "seeing"})["pacs"] == "stored"
+            archive.close()
+            assert client.save_label(uid, str(path), params={"model": "seeing"})["pacs"] == "waits"
+            assert client.info()["datastore"]["completed"] == 1
+            assert server.get("/pacs/").json()["waiting"] == [{"image": uid, "tag": "final"}]
+            refused = server.get("/proxy/dicom/qido/studies")
+            assert (refused.status_code, refused.json()["detail"][:8]) == (503, "the PACS")
+            shutil.rmtree(server.data_dir / "pacs" / "series")
+            refused = server.get(f"/datastore/image?image={uid}")
+            assert refused.status_code == 503
+            assert "does not answer" in refused.json()["detail"]
+            server.process.kill()
+        with serve(url, seeing_models, *trust, **place) as server:  # starts although there is no PACS
+            assert server.get("/info/").json()["datastore"]["completed"] == 1
+            assert "does not answer" in server.get("/pacs/").json()["error"]
+            with pacs():
+                end = time.monotonic() + 90
+                while server.get("/pacs/").json()["waiting"]:
+                    assert time.monotonic() < end
+                    server.get("/info/")  # as a viewer does; without anyone it takes longer
+                    time.sleep(0.3)
+                client = PacsClient(connection)
+                ((series, info),) = client.series({"Modality": "SEG"}).items()
+                headers = client.headers(info["StudyInstanceUID"], series)
+                last = max(headers, key=lambda header: int(header.InstanceNumber))
+                dataset = client.instance(info["StudyInstanceUID"], series, str(last.SOPInstanceUID))
+    found = read_segmentation(dataset, files, ORGANS)
+    expected = in_ras(MetaTensor(labels[None], affine))
+    np.testing.assert_array_equal(in_ras(found)[0], expected[0])
+    np.testing.assert_allclose(in_ras(found)[1], expected[1], atol=1e-4)
+    assert (len(headers), dataset.ContentCreatorName) == (2, "Roe^Jane")
+    assert command(["purge", "--data-dir", str(tmp_path / "data")]) == 0
+    assert not list((tmp_path / "data" / "pacs" / "series").glob("*"))
+    assert len(list((tmp_path / "data" / "pacs" / "labels" / "final").glob("*.nii.gz"))) == 1

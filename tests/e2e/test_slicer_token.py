@@ -11,6 +11,7 @@ import pytest
 import requests
 from helpers_bundle import AFFINE, ROOT, SHAPE, volume, write_model
 from helpers_imaging import write_nifti
+from helpers_server import send as ask
 from helpers_server import serve, write_studies
 from monailabel.client import MONAILabelClient
 
@@ -25,9 +26,33 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("token")
     (folder / "token").write_text(TOKEN + "\n")
     write_model(folder / "models" / "tiny")
-    options = ("--token-file", str(folder / "token"), "--cors-origin", VIEWER)
+    options = ("--token-file", str(folder / "token"), "--cors-origin", VIEWER, "--upload-limit", "1")
     with serve(write_studies(folder / "studies", 2), folder / "models", *options) as running:
         yield running
+
+
+def test_who_is_let_in(server):
+    assert server.get("/healthz").status_code == 200
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "swin_umamba_token=wrong"}):
+        assert ask(server, "GET", "/info/", headers=headers)[0] == 401
+    assert ask(server, "GET", "/info/", headers={"Authorization": f"Bearer {TOKEN}"})[0] == 200
+    # 3D Slicer: any name, the token as password
+    assert ask(server, "GET", "/auth/")[1]["enabled"] is True
+    assert ask(server, "POST", "/auth/token", data={"username": "u", "password": "no"})[0] == 401
+    got = ask(server, "POST", "/auth/token", data={"username": "u", "password": TOKEN})[1]
+    assert got == {"access_token": TOKEN, "token_type": "bearer"}
+    # a browser: the login page's cookie
+    browser = requests.Session()
+    assert browser.post(f"{server.url}/login", data={"token": "no"}, timeout=60).status_code == 401
+    assert browser.post(f"{server.url}/login", data={"token": f"{TOKEN}\n"}, timeout=60).url.endswith("/ohif/")
+    assert browser.get(f"{server.url}/info/", timeout=60).status_code == 200
+    # another page in the same browser may not
+    assert browser.get(f"{server.url}/info/", headers={"Origin": "https://evil.example"}, timeout=60).status_code == 403
+    too_large = {"file": ("x.nii.gz", b"0" * 2**21)}
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert ask(server, "PUT", "/datastore/image?image=x", files=too_large, headers=bearer)[0] == 413
+    log = (server.data_dir / "logs" / "server.log").read_text()
+    assert TOKEN not in log
 
 
 def logged_in(server):
