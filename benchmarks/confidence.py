@@ -109,6 +109,7 @@ def trials(model: Model, item: dict, change: Callable[..., Pair], device: torch.
     inferer = AxialSliceInferer(
         roi_size=model.spec.roi_size,
         spacing=model.spec.spacing,
+        frame=model.spec.framed,
         amp_dtype=choose_precision("auto", device),
         confidence=meter,
     )

@@ -119,7 +119,10 @@ def score(model: Model, items: list[dict], device: torch.device) -> dict[str, di
     """Return mean Dice over the cases that hold an organ, by contrast and organ."""
     labels = model.spec.labels
     inferer = AxialSliceInferer(
-        roi_size=model.spec.roi_size, spacing=model.spec.spacing, amp_dtype=choose_precision("auto", device)
+        roi_size=model.spec.roi_size,
+        spacing=model.spec.spacing,
+        frame=model.spec.framed,
+        amp_dtype=choose_precision("auto", device),
     )
     results = {}
     for name, change in CONTRASTS.items():

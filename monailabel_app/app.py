@@ -34,7 +34,7 @@ from monailabel_app.settings import TEMPORARY, AppSettings
 from monailabel_app.strategies import First, RandomImage, Uncertainty
 from monailabel_app.train import FineTuneTask
 from monailabel_app.uncertainty import METHOD, Background, Uncertainties, UncertaintyScoring
-from monailabel_app.versions import ModelStore, UnknownModel
+from monailabel_app.versions import ModelStore
 from monailabel_app.worklist import Worklist
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class SwinUMambaApp(MONAILabelApp):
         options = copy.deepcopy(dict(request))
         task = self._infers.get(options.get("model"))
         if task is None:
-            raise UnknownModel(f"unknown model {options.get('model')!r}; there are {', '.join(self.names) or 'none'}")
+            raise self.store.unknown(options.get("model"))
         store = datastore or self.datastore()
         image = str(options.get("image") or "")
         known, send = store.knows(image), flag_of(options, SEND)
@@ -167,8 +167,9 @@ class SwinUMambaApp(MONAILabelApp):
         return {"label": file, "tag": tag, "file": file, "params": result}
 
     def info(self) -> dict[str, Any]:
-        """Return what clients show; without a model, what to do."""
-        about = {"description": DISCLAIMER if self.names else NO_MODEL, "note": DISCLAIMER}
+        """Return what clients show; without a model, what to do; "left_out" says why some models are not served."""
+        about: dict[str, Any] = {"description": DISCLAIMER if self.names else NO_MODEL, "note": DISCLAIMER}
+        about |= {"left_out": self.store.left_out()}
         return {**super().info(), **about, "train_stats": self.training_stats(self._trainers)}
 
     @staticmethod

@@ -11,7 +11,6 @@ from fastapi import UploadFile
 from swin_umamba.errors import InputError
 
 from monailabel_app.datastore import SUFFIXES, TAGS, check_name
-from monailabel_app.versions import UnknownModel
 
 CLIENT = ("client_id",)
 INFER_OPTIONS = (
@@ -86,14 +85,14 @@ def check_options(options: Mapping[str, Any] | None, legal: Collection[str]) -> 
     return kept
 
 
-def check_model(model: str, models: Collection[str]) -> str:
-    """Return the name of a model that is there.
+def check_model(model: str, app: Any) -> str:
+    """Return the name of a model that the app serves.
 
     Raises:
         UnknownModel: for another.
     """
-    if model not in models:
-        raise UnknownModel(f"unknown model {model[:60]!r}; there are {', '.join(sorted(models)) or 'none'}")
+    if model not in app.names:
+        raise app.store.unknown(model[:60])
     return model
 
 

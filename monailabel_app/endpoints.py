@@ -50,7 +50,7 @@ def segment(
     output: Literal["image", "json", "all", "dicom_seg", "rtstruct"] | None = None,
 ) -> Any:
     """Answer with the label map, with data about it, or both, as MONAI Label does."""
-    check_model(model, app_instance()._infers)
+    check_model(model, app_instance())
     options = check_options(parse_json("params", params), INFER_OPTIONS)
     if options.get("label_tag"):
         check_tag(options["label_tag"])
@@ -151,7 +151,7 @@ def training_status(all: bool = False, check_if_running: bool = False) -> Any:
 @router.post("/train/{model}", tags=["Train"], summary="Learn from the corrections")
 def start_training(model: str, params: Options = None, run_sync: bool = False, enqueue: bool = False) -> Any:
     """Start a training in a process of its own; 429 while one runs."""
-    check_model(model, app_instance()._trainers)
+    check_model(model, app_instance())
     _refuse_sync(run_sync)
     return _start_training(model, params)
 
@@ -185,7 +185,7 @@ def batch_status(all: bool = False, check_if_running: bool = False) -> Any:
 @router.post("/batch/infer/{model}", tags=["Infer"], summary="Segment many images")
 def start_batch(model: str, images: str = Query("unlabeled"), params: Options = None, run_sync: bool = False) -> Any:
     """Start a batch in a process of its own, one image after the other; 429 while one runs."""
-    check_model(model, app_instance()._infers)
+    check_model(model, app_instance())
     options = {"images": images, **check_options(params, BATCH_OPTIONS)}
     app_instance()._batch_infer.images(options, app_instance().datastore())
     _refuse_sync(run_sync)

@@ -7,6 +7,7 @@ are found by their names alone and never by their order, so a label map cannot c
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -34,20 +35,17 @@ class SliceGrid:
     columns: int
     voxel_ml: float
 
-    @classmethod
-    def of(cls, series: str | os.PathLike) -> SliceGrid:
-        """Read the headers of a series.
+    @staticmethod
+    def of(series: str | os.PathLike) -> SliceGrid:
+        """Return the slices of a series; its headers are read once, as long as no file comes or goes.
 
         Args:
-            series: folder with one series.
+            series: folder with one series, no folder in it.
 
         Raises:
             InputError: if it is no volume.
         """
-        source = read_source(series)
-        columns, rows, _ = source.shape
-        keys = tuple((plane.file, plane.frame + 1) for plane in source.planes)
-        return cls(keys, rows, columns, abs(float(np.linalg.det(source.affine[:3, :3]))) / 1000)
+        return _read_grid(os.fspath(series), os.stat(series).st_mtime_ns)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -71,6 +69,14 @@ class SliceGrid:
                 f"slices: the series has no slice {str(uid)[:70]!r}, frame {str(frame)[:10]}; legal: the SOP instance "
                 f"UIDs of its {len(self.keys)} slices"
             ) from None
+
+
+@functools.lru_cache(maxsize=64)
+def _read_grid(series: str, changed: int) -> SliceGrid:
+    source = read_source(series)
+    columns, rows, _ = source.shape
+    keys = tuple((plane.file, plane.frame + 1) for plane in source.planes)
+    return SliceGrid(keys, rows, columns, abs(float(np.linalg.det(source.affine[:3, :3]))) / 1000)
 
 
 def encode_slices(voxels: np.ndarray, grid: SliceGrid, chosen: Collection[int] | None = None) -> list[dict[str, Any]]:

@@ -25,10 +25,12 @@ from filelock import FileLock
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
 from swin_umamba.models import SPEC_FILE, WEIGHTS_FILE, ModelSpec, file_sha256, read_spec
+from swin_umamba.photographs import MODALITIES
 
 logger = logging.getLogger(__name__)
 
 RECORD_FILE, SERVED_FILE = "record.json", "served.json"
+NO_PHOTOGRAPHS = "the app serves volumes; photographs are segmented by bundle/configs/inference.yaml"
 HISTORY_KEPT = 1000  # changes of the served version that served.json remembers
 
 
@@ -60,23 +62,43 @@ class ModelStore:
         self._told: set[str] = set()
 
     def installed(self) -> dict[str, Path]:
-        """Return the folders of the installed models by name; what is broken is told in the log and left out."""
+        """Return the folders of the installed models by name; what cannot be served is told in the log and left out."""
+        return self._survey()[0]
+
+    def left_out(self) -> dict[str, str]:
+        """Return why a model is not served, by name, of those whose images no client of the app can show."""
+        return self._survey()[1]
+
+    def unknown(self, name: str | None) -> UnknownModel:
+        """Return the error for a name that no served model has."""
+        found, left_out = self._survey()
+        why = left_out.get(str(name), f"unknown model {name!r}")
+        return UnknownModel(f"{why}; there are {', '.join(sorted(found)) or 'none'}")
+
+    def _survey(self) -> tuple[dict[str, Path], dict[str, str]]:
+        """Return the folders of the models that can be served, and why others cannot, both by name."""
         found: dict[str, Path] = {}
+        left_out: dict[str, str] = {}
         for place in self.folders:
             for folder in [place, *sorted(place.glob("*/"))]:
                 if not (folder / SPEC_FILE).is_file():
                     continue
                 try:
-                    name = read_cached(folder).name
+                    spec = read_cached(folder)
+                    name = spec.name
                     if not (folder / WEIGHTS_FILE).is_file():
                         raise InputError(f"{folder} has no {WEIGHTS_FILE}")
                 except InputError as error:
                     self._tell(f"model left out: {error}")
                     continue
+                if spec.photographs:
+                    left_out[name] = f"model {name!r} is for {MODALITIES[spec.modality]}, and {NO_PHOTOGRAPHS}"
+                    self._tell(f"model left out: {left_out[name]}")
+                    continue
                 if name in found:
                     self._tell(f"model {name!r} of {folder} is hidden by that of {found[name]}")
                 found.setdefault(name, folder)
-        return found
+        return found, left_out
 
     def served(self, name: str) -> Version:
         """Return the version that answers requests.
@@ -198,7 +220,7 @@ class ModelStore:
     def _installed(self, name: str) -> Path:
         installed = self.installed()
         if name not in installed:
-            raise UnknownModel(f"unknown model {name!r}; there are {', '.join(sorted(installed)) or 'none'}")
+            raise self.unknown(name)
         return installed[name]
 
     def _learnt(self, name: str) -> list[Path]:

@@ -84,7 +84,8 @@ def label(image: str) -> Any:
     names = label_values(info) or {number: organ for organ, number in spec.labels.items()}
     full = all_segments(spec, list(names.values()))
     mapped, _ = map_by_name(volume, names, full.labels)
-    return {**_about(store, image, tag), **_answer(store, image, mapped, full)}
+    grid = SliceGrid.of(store.series_folder(image))
+    return {**_about(store, image, tag), **_answer(image, grid, mapped, full)}
 
 
 @router.post("/images/{image}/segment", summary="Segment an image, or some of its slices")
@@ -94,7 +95,7 @@ def segment(image: str, model: str | None = None, request: dict[str, Any] = Body
     The request holds "slices", {"uid", "frame"} of each, or none for the whole image, and the options of inference.
     """
     instance, store = app_instance(), _store(image)
-    name = check_model(model or _spec(None).name, instance._infers)
+    name = check_model(model or _spec(None).name, instance)
     options = check_options({k: v for k, v in request.items() if k not in ("slices", "client_id")}, SEGMENT_OPTIONS)
     grid = SliceGrid.of(store.series_folder(image))
     chosen = None if request.get("slices") is None else _positions(request["slices"], grid)
@@ -106,7 +107,7 @@ def segment(image: str, model: str | None = None, request: dict[str, Any] = Body
         with contextlib.suppress(FileNotFoundError):
             Path(result["file"]).unlink()
     about = {key: result["params"][key] for key in ("model", "model_version", "warnings", "latencies")}
-    return {"tag": "original", "time": time.time(), **about, **_answer(store, image, volume, _spec(name), chosen)}
+    return {"tag": "original", "time": time.time(), **about, **_answer(image, grid, volume, _spec(name), chosen)}
 
 
 @router.put("/images/{image}/label", summary="Store what a person made of a label")
@@ -125,7 +126,7 @@ def store_label(image: str, request: dict[str, Any] = Body(...)) -> Any:
     grid = SliceGrid.of(store.series_folder(image))
     voxels = decode_slices(request.get("slices"), grid, names)
     if request.get("model") is not None:
-        check_model(str(request["model"]), instance._infers)
+        check_model(str(request["model"]), instance)
     _refuse_outdated(store, image, request)
     spec = _spec(request.get("model"))
     drawn = [name for number, name in names.items() if np.any(voxels == number)]
@@ -209,9 +210,8 @@ def _segments(spec: ModelSpec) -> list[dict[str, Any]]:
 
 
 def _answer(
-    store: PacsDatastore, image: str, volume: MetaTensor, spec: ModelSpec, chosen: Sequence[int] | None = None
+    image: str, grid: SliceGrid, volume: MetaTensor, spec: ModelSpec, chosen: Sequence[int] | None = None
 ) -> dict[str, Any]:
-    grid = SliceGrid.of(store.series_folder(image))
     voxels = volume.numpy()[0].astype(np.uint8)  # (1, column, row, slice) -> (column, row, slice)
     if voxels.shape != grid.shape:
         raise InputError(f"label: its shape {voxels.shape} is not the series', {grid.shape}")

@@ -2,50 +2,73 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import io
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 from helpers_pacs import need
 from PIL import Image
+from scipy import ndimage
 
 ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no other machine is found
 )
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 PATIENCE = 90_000  # milliseconds
+ORGAN = 41  # pixels, less than the distance between two organs
 COLOURED, BRIGHT = 20, 30  # of 255: difference that an overlay makes; brightness of anatomy
 
 
-@contextmanager
-def browser(own: str) -> Iterator:
-    """Open a page that can reach one server and nothing else; what it asked others for is in `page.foreign`."""
+@functools.cache
+def chromium():
+    """Return the browser of this process, which ends with it."""
     need("Chromium", bool(CHROMIUM) and Path(CHROMIUM).exists())
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        program = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        page = program.new_page(viewport={"width": 1500, "height": 900})
+    playwright = sync_playwright().start()
+    atexit.register(playwright.stop)
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+
+
+@contextmanager
+def profile(width: int = 1500, height: int = 900) -> Iterator:
+    """Open what a person's browser remembers, and forget it at the end; drawing takes as long as a page has pixels."""
+    found = chromium().new_context(viewport={"width": width, "height": height})
+    yield found
+    found.close()
+
+
+@contextmanager
+def browser(own: str, context=None) -> Iterator:
+    """Open a page that can reach one server and nothing else; what it asked others for is in `page.foreign`.
+
+    Args:
+        own: address of the server.
+        context: to open it in, from `profile`; None for one of its own.
+    """
+    with nullcontext(context) if context else profile() as found:
+        page = found.new_page()
         page.set_default_timeout(PATIENCE)
         page.asked, page.foreign = [], []
-
-        def only_here(route) -> None:
-            if route.request.url.startswith((own, "blob:", "data:")):
-                route.continue_()
-            else:
-                page.foreign.append(route.request.url)
-                route.abort()
-
-        page.route("**/*", only_here)
+        page.on("request", lambda asked: note_foreign(page, asked.url, own))
         page.on("response", lambda answer: page.asked.append((answer.status, answer.url)))
         yield page
-        program.close()
+        page.close()
+
+
+def note_foreign(page, url: str, own: str) -> None:
+    """Note an address that is not the server's; without a route, since one would switch the browser's cache off."""
+    if not url.startswith((own, "blob:", "data:", "about:")):
+        page.foreign.append(url)
 
 
 def open_study(page, server: str, study: str) -> None:
@@ -86,6 +109,19 @@ def views(page) -> list[np.ndarray]:
     return found
 
 
+def still_views(page) -> list[np.ndarray]:
+    """Return the views once nothing in them changes any more; a volume is drawn slice by slice as it comes."""
+    found = [views(page)]
+
+    def same() -> bool:
+        page.wait_for_timeout(500)
+        found.append(views(page))
+        return all(np.array_equal(one, two) for one, two in zip(found[-2], found[-1], strict=True))
+
+    wait_for(same)
+    return found[-1]
+
+
 def overlap(before: np.ndarray, after: np.ndarray) -> float:
     """Return the share of the anatomy and of the overlay together that both cover: 1 if they are the same.
 
@@ -93,7 +129,9 @@ def overlap(before: np.ndarray, after: np.ndarray) -> float:
         before: a view, its anatomy brighter than what is around it.
         after: the same with the overlay.
     """
-    anatomy, overlay = (before > BRIGHT).any(axis=2), (np.abs(after - before) > COLOURED).any(axis=2)
+    grey = before.max(axis=2)
+    edge = ndimage.maximum_filter(grey, ORGAN) / 2  # of an organ, blurred in thick slices
+    anatomy, overlay = grey > np.maximum(edge, BRIGHT), (np.abs(after - before) > COLOURED).any(axis=2)
     return float(np.count_nonzero(anatomy & overlay) / np.count_nonzero(anatomy | overlay))
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import requests
-from helpers_browser import browser
+from helpers_browser import browser, profile
 from helpers_dicom import COMPLETE, write_series
 from helpers_imaging import affine_of, painted_volume, ramp
 from helpers_pacs import need, send, write_stack
@@ -27,6 +27,7 @@ STACKS = (ODD, "coronal", "oblique")
 SPARE = "spare"  # a study that tests leave as it is
 
 WAIT = 60_000  # ms
+SMALL = (1200, 700)  # pixels of a page in which everything has its place
 READ = """label => {
   const found = cornerstoneTools.segmentation.state.getSegmentations().find(s => s.label === label);
   return found.representationData.Labelmap.imageIds.map(id => {
@@ -37,6 +38,14 @@ READ = """label => {
   });
 }"""
 
+FORGET = """() => new Promise((done, failed) => {
+  localStorage.clear();
+  const request = indexedDB.deleteDatabase('monailabel');
+  request.onsuccess = done;
+  request.onerror = request.onblocked = failed;
+})"""
+
+DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 SLICE = """() => {
   const { viewport } = cornerstone.getEnabledElements()[0];
   return cornerstone.metaData.get('sopCommonModule', viewport.getCurrentImageId()).sopInstanceUID;
@@ -79,6 +88,14 @@ class Clinic:
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         return requests.request(method, self.server.url + path, headers=bearer, timeout=60, **more)
 
+    def store_automatic(self, stack: str, who: str) -> None:
+        """Have somebody else store the automatic label."""
+        image = self.series(stack)
+        found = self.ask("POST", f"/viewer/images/{image}/segment", json={}).json()
+        names = [{"id": entry["id"], "name": entry["name"]} for entry in found["segments"]]
+        submission = {"client_id": who, "segments": names, "slices": found["slices"]}
+        assert self.ask("PUT", f"/viewer/images/{image}/label", json=submission).status_code == 200
+
     def grey_values(self, stack: str) -> dict[str, np.ndarray]:
         """Return the images (row, column) of a series by their SOP instance UIDs."""
         found = [pydicom.dcmread(file) for file in self.files[stack]]
@@ -109,9 +126,23 @@ class Reader:
     def log_in(self, token: str) -> None:
         """Give the token to the page that asks for it."""
         self.page.goto(f"{self.server.url}/ohif/")
+        self.give_token(token)
+
+    def give_token(self, token: str = TOKEN) -> None:
+        """Answer the page that asks for the token."""
         self.page.fill("input[name=token]", token)
         self.page.click("button")
         self.page.wait_for_url("**/ohif/")
+
+    def forget(self) -> None:
+        """Remove what the browser has kept of earlier tests, but for the login."""
+        self.page.goto(f"{self.server.url}/healthz")
+        self.page.evaluate(FORGET)
+
+    def open_list(self) -> None:
+        """Open the list of studies, in a page as wide as all its columns."""
+        self.page.set_viewport_size({"width": 1500, "height": 900})
+        self.page.goto(f"{self.server.url}/ohif/")
 
     def open(self, study: str) -> None:
         """Open a study to be corrected, and wait for the panel and the first picture."""
@@ -147,15 +178,22 @@ class Reader:
         (x0, y0), (x1, y1) = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
         self.page.mouse.move(x0, y0)
         self.page.mouse.down()
-        self.page.mouse.move(x1, y1, steps=8)
+        self.page.mouse.move(x1, y1, steps=4)
         self.page.mouse.up()
-        self.page.wait_for_timeout(600)  # the panel counts when the hand rests
+        self.drawn()
 
     def press(self, *keys: str) -> None:
-        """Press keys, one after the other."""
+        """Press keys, one after the other; arrows lead to other slices."""
         for key in keys:
+            before = self.slice()
             self.page.keyboard.press(key)
-            self.page.wait_for_timeout(500)
+            if key.startswith("Arrow"):
+                self.page.wait_for_function(f"before => ({SLICE})() !== before", arg=before)
+            self.drawn()
+
+    def drawn(self) -> None:
+        """Wait until the viewer has drawn what it got to know."""
+        self.page.evaluate(DRAWN)
 
     def slice(self) -> str:
         """Return the SOP instance UID of the image in the first viewport."""
@@ -186,10 +224,10 @@ class Reader:
 
 
 @contextmanager
-def reader(server: Server) -> Iterator[Reader]:
-    """Start a browser and end it."""
+def reader(server: Server, context=None) -> Iterator[Reader]:
+    """Open a page and close it; `context` as `browser` takes it."""
     need_ohif()
-    with browser(server.url) as page:
+    with nullcontext(context) if context else profile(*SMALL) as found, browser(server.url, found) as page:
         yield Reader(page, server)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers_imaging import affine_of
 from monai.data import MetaTensor
+from monai.transforms import SpatialPad
 from swin_umamba.case_warnings import CaseWarning
 from swin_umamba.errors import InputError
 from swin_umamba.inferers import AxialSliceInferer
@@ -54,10 +55,12 @@ def test_every_slice_is_labelled_in_its_place(roi_size: tuple[int, int], slab_si
     torch.testing.assert_close(labels.affine, image.affine, rtol=0, atol=0)
 
 
-def test_slices_within_the_roi_go_whole_and_in_batches() -> None:
+@pytest.mark.parametrize(("frame", "size"), [(True, (32, 48)), (False, (20, 37))])
+def test_slices_within_the_roi_go_whole_and_in_batches(frame: bool, size: tuple[int, int]) -> None:
     network = Bands()
-    AxialSliceInferer(roi_size=(32, 48), sw_batch_size=4, slab_size=6)(volume(1, 1, 20, 37, 8), network)
-    assert [tuple(call.shape) for call in network.calls] == [(4, 1, 20, 37), (2, 1, 20, 37), (2, 1, 20, 37)]
+    inferer = AxialSliceInferer(roi_size=(32, 48), sw_batch_size=4, slab_size=6, frame=frame)
+    inferer(volume(1, 1, 20, 37, 8), network)
+    assert [tuple(call.shape) for call in network.calls] == [(4, 1, *size), (2, 1, *size), (2, 1, *size)]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 20, 20, 1), (1, 1, 1, 3, 1), (1, 1, 5, 64, 2)])
@@ -79,17 +82,19 @@ def test_plain_tensor_is_taken_when_nothing_is_resampled() -> None:
 def test_affine_without_a_batch_axis_is_taken() -> None:
     image = volume(1, 1, 20, 30, 2, spacing=(2.0, 1.0, 5.0))[0]  # as MONAI Label makes it: item, then [None]
     network = Bands()
-    labels = AxialSliceInferer(roi_size=(64, 64), spacing=(1.0, 1.0))(image[None], network)
+    labels = AxialSliceInferer(roi_size=(40, 30), spacing=(1.0, 1.0))(image[None], network)
     assert network.calls[0].shape == (2, 1, 40, 30)
     assert labels.shape == (1, 1, 20, 30, 2)
 
 
-def test_network_sees_what_training_sees() -> None:
+@pytest.mark.parametrize("roi_size", [(128, 128), (53, 128), (52, 26)])
+def test_network_sees_what_training_sees(roi_size: tuple[int, int]) -> None:
     image = volume(1, 1, 50, 41, 3, spacing=(1.3, 0.8, 5.0))
     network = Bands()
-    AxialSliceInferer(roi_size=(128, 128), spacing=(1.25, 1.25))(image, network)
+    AxialSliceInferer(roi_size=roi_size, spacing=(1.25, 1.25))(image, network)
     item = MetaTensor(image[0].as_tensor(), affine=image.affine[0])
     trained = InPlaneSpacingd("image", spacing=(1.25, 1.25))({"image": item})["image"]  # (C, x, y, S)
+    trained = SpatialPad([*roi_size, -1])(trained)
     torch.testing.assert_close(network.calls[0], trained.as_tensor().permute(3, 0, 1, 2), rtol=1e-5, atol=1e-5)
 
 
@@ -151,7 +156,7 @@ def test_long_pixels_reach_the_network_as_squares() -> None:
             return super().forward(x)
 
     for spacing in ((1.2, 3.6, 1.2), (1.2, 1.2, 6.0), (3.0, 4.0, 1.5)):
-        AxialSliceInferer(roi_size=(64, 64))(volume(1, 1, 30, 10, 2, spacing=spacing), Size())
+        AxialSliceInferer(roi_size=(64, 64), frame=False)(volume(1, 1, 30, 10, 2, spacing=spacing), Size())
     assert seen == [(30, 30), (30, 10), (30, 10)]
 
 

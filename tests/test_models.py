@@ -9,6 +9,7 @@ import pickle
 import pytest
 import torch
 import yaml
+from helpers_bundle import ROOT
 from swin_umamba.errors import InputError
 from swin_umamba.models import (
     ModelSpec,
@@ -21,6 +22,7 @@ from swin_umamba.models import (
 )
 
 LABELS = {"liver": 1, "spleen": 2}
+SHIPPED = ROOT / "models" / "chaos_mri"
 NETWORK = {"name": "swin_umamba_d_tiny", "arguments": {"in_channels": 1}}
 
 
@@ -150,6 +152,20 @@ def test_missing_files(trained, tmp_path):
 def test_description_is_checked_when_made():
     with pytest.raises(InputError, match="roi_size.0: 8 is less than the minimum of 32"):
         make_spec(roi_size=(8, 64))
+
+
+def test_slices_are_framed_where_training_may_have_framed_them():
+    def framed(width, **changes):
+        images = {"spacing": [[1.5, 3.0], [1.25, 2.5], [4, 4]], "field_of_view": [[width, 400], [80, 90], [40, 50]]}
+        return make_spec(roi_size=(96, 64), training={"images": images}, **changes).framed
+
+    assert make_spec().framed  # nothing is known of the images
+    assert make_spec(training={"images": {"count": 3}}).framed
+    assert [framed(width) for width in (140, 144, 300)] == [True, False, False]  # 96 pixels of 1.5 mm
+    assert [framed(width, spacing=None) for width in (144, 287)] == [True, True]
+    parts = [{"name": "a", "training": {"images": {}}}, {"name": "b", "training": read_spec(SHIPPED).training}]
+    assert make_spec(roi_size=(256, 256), spacing=(1.25, 1.25), training={"members": parts}).framed
+    assert not make_spec(roi_size=(256, 256), spacing=(1.25, 1.25), training={"members": parts[1:]}).framed
 
 
 def test_failed_write_leaves_the_old_model(trained, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from swin_umamba.errors import InputError
 from swin_umamba.models import Model, ModelSpec, load_model
 
 SHARED = (  # of all members
-    *("labels", "spacing", "roi_size", "slices", "orientation", "normalization", "modality", "instances"),
+    *("labels", "spacing", "roi_size", "orientation", "normalization", "modality", "instances"),
 )
 LONGEST_NAME = 64
 

@@ -33,6 +33,9 @@ class AxialSliceInferer(Inferer):
     fit `roi_size` and overlapping windows with Gaussian weights otherwise, resampled back to the image's own grid as
     logits, and only then turned into labels. Beside the volume and its label map, memory holds one slab.
 
+    Smaller slices get a frame of 0, the image's mean, up to `roi_size`, as in training: without it the statistics of
+    instance norm are others than those that the network has learnt with, and labels of small images may be nonsense.
+
     With `mirror_axes` the logits are averaged over the slice and its mirror images along each combination of the axes
     (nnU-Net's test-time augmentation); time doubles with every axis.
 
@@ -40,13 +43,14 @@ class AxialSliceInferer(Inferer):
     same way, `swin_umamba.transforms.InPlaneSpacingd`.
 
     Args:
-        roi_size: (x, y), largest slice in pixels, at the model's spacing, that goes through the network in one piece.
+        roi_size: (x, y) in pixels, at the model's spacing, of what goes through the network in one piece.
         spacing: (x, y) in mm that the network was trained at; None takes each image as it is, unless its pixels are
             far from square.
         sw_batch_size: slices or windows that go through the network together; on a CPU fewer if they are large.
         overlap: of neighbouring windows, as a fraction from 0 to below 1.
         mirror_axes: of the slice to mirror at test time, any of 0 (left-right) and 1 (front-back).
         slab_size: slices that are held as logits at once.
+        frame: False takes smaller slices as they are, for a network that has never seen a frame.
         amp_dtype: "bfloat16" or "float16" (or torch's own) for autocast; None computes in the network's precision.
         confidence: is given the logits of each slab; its result is that of the last volume.
 
@@ -63,6 +67,7 @@ class AxialSliceInferer(Inferer):
         overlap: float = 0.5,
         mirror_axes: Sequence[int] = (),
         slab_size: int = 16,
+        frame: bool = True,
         amp_dtype: str | torch.dtype | None = None,
         confidence: OrganConfidence | None = None,
     ) -> None:
@@ -73,6 +78,7 @@ class AxialSliceInferer(Inferer):
         self.overlap = float(overlap)
         self.mirror_axes = tuple(mirror_axes)
         self.slab_size = int(slab_size)
+        self.frame = bool(frame)
         self.confidence = confidence
         self.amp_dtype: Any = AMP_DTYPES.get(amp_dtype, amp_dtype)
         self._check()
@@ -174,17 +180,34 @@ class AxialSliceInferer(Inferer):
             with torch.autocast(windows.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
                 return network(windows).float()
 
-        if slices.shape[2] <= self.roi_size[0] and slices.shape[3] <= self.roi_size[1]:
-            return torch.cat([logits_of(chunk) for chunk in slices.split(self._together(slices, slices.shape[2:]))])
-        together = self._together(slices, self.roi_size)
-        return sliding_window_inference(  # type: ignore[return-value]  # a tensor, as the network gives one
-            slices, self.roi_size, together, logits_of, overlap=self.overlap, mode="gaussian"
+        x, y = (
+            _margins(*sides) if self.frame else (0, 0) for sides in zip(slices.shape[2:], self.roi_size, strict=True)
         )
+        framed = F.pad(slices, (*y, *x)) if any((*x, *y)) else slices
+        size = framed.shape[2:]
+        if size[0] <= self.roi_size[0] and size[1] <= self.roi_size[1]:
+            logits = torch.cat([logits_of(chunk) for chunk in framed.split(self._together(framed, size))])
+        else:
+            logits = sliding_window_inference(  # type: ignore[assignment]  # a tensor, as the network gives one
+                framed,
+                self.roi_size,
+                self._together(framed, self.roi_size),
+                logits_of,
+                overlap=self.overlap,
+                mode="gaussian",
+            )
+        return logits[..., x[0] : size[0] - x[1], y[0] : size[1] - y[1]]
 
     def _together(self, slices: Tensor, size: Sequence[int]) -> int:
         """Return how many slices or windows of `size` pixels go through the network at once."""
         fit = self.sw_batch_size if slices.is_cuda else max(1, CPU_PIXELS // (int(size[0]) * int(size[1])))
         return min(self.sw_batch_size, fit)
+
+
+def _margins(side: int, least: int) -> tuple[int, int]:
+    """Return the pixels before and behind a side that make it `least` long, as MONAI's `SpatialPad` shares them."""
+    missing = max(least - side, 0)
+    return missing // 2, missing - missing // 2
 
 
 def _resample(slices: Tensor, size: Sequence[int]) -> Tensor:

@@ -46,7 +46,7 @@ class ModelSpec:
         network: `{"name": registered network, "arguments": {keyword: value}}`.
         labels: organ name to label id, ids 1…N without gaps; 0 is background.
         spacing: in-plane spacing (x, y) in mm that the network was trained at; None keeps each image's own.
-        roi_size: largest slice (x, y) in pixels that is segmented in one piece.
+        roi_size: slice (x, y) in pixels that is segmented in one piece: the patch of the training.
         mirror_axes: of a slice, along which training showed mirror images: 0 left-right, 1 front-back. What was never
             seen mirrored is not recognised so.
         orientation: of the volumes whose slices along the last axis the network sees.
@@ -102,6 +102,22 @@ class ModelSpec:
     def in_channels(self) -> int:
         """Channels of the network's input: 1, or 3 for colours."""
         return int(self.network.get("arguments", {}).get("in_channels", 1))
+
+    @property
+    def framed(self) -> bool:
+        """Whether slices smaller than `roi_size` get a frame up to it, as in training: unless it is known to have none.
+
+        Of an ensemble, whether one of its members had.
+        """
+        if "members" in self.training:
+            members = [dataclasses.replace(self, training=member["training"]) for member in self.training["members"]]
+            return any(member.framed for member in members)
+        images = self.training.get("images", {})
+        if "field_of_view" not in images:
+            return True
+        spacing = self.spacing or [high for _, high in images["spacing"]]
+        smallest = [low for low, _ in images["field_of_view"]]
+        return any(round(low / mm) < side for low, mm, side in zip(smallest, spacing, self.roi_size, strict=False))
 
     @property
     def photographs(self) -> bool:

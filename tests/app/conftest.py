@@ -9,9 +9,10 @@ from helpers_server import serve, write_studies
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """A folder with one untrained model of two organs."""
+    """A folder with one untrained model of two organs, and one of photographs, which the app does not serve."""
     folder = tmp_path_factory.mktemp("models")
     write_model(folder / "tiny")
+    write_model(folder / "cells", name="cells", modality="GM")
     return folder
 
 

@@ -28,6 +28,14 @@ def test_infer_answers_with_volumes_and_version(server):
     assert set(result["latencies"]) == {"model", "load", "network", "post", "write"}
 
 
+def test_models_of_photographs_are_left_out(server):
+    about = server.get("/info/").json()
+    assert (list(about["models"]), list(about["left_out"])) == (["tiny"], ["cells"])
+    status, answer = infer(server, model="cells")
+    assert (status, answer["detail"]) == (404, f"{about['left_out']['cells']}; there are tiny")
+    assert "model left out: model 'cells' is for microscopy" in server.log.read_text()
+
+
 def test_uploaded_file_is_segmented_without_being_kept(server, tmp_path):
     image = tmp_path / "C:\\own.nii.gz"
     write_nifti(image, volume(seed=1)[0], AFFINE)

@@ -9,6 +9,7 @@ from helpers_imaging import painted_as, ramp
 from swin_umamba.dicom.source import read_source
 from swin_umamba.errors import InputError
 
+from monailabel_app import slices
 from monailabel_app.slices import SliceGrid, decode_runs, decode_slices, encode_runs, encode_slices
 
 GRID = SliceGrid((("1.1", 1), ("1.2", 1), ("1.3", 1)), rows=2, columns=3, voxel_ml=0.5)
@@ -41,6 +42,18 @@ def test_grid_is_that_of_the_series(tmp_path, stack):
     assert grid.shape == source.shape
     assert [uid for uid, _ in grid.keys] == list(source.headers)
     assert grid.voxel_ml == pytest.approx(1.5 * 1.25 * 4 / 1000)
+
+
+def test_headers_are_read_once_until_the_files_change(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(slices, "read_source", lambda folder: read.append(folder) or read_source(folder))
+    labels, affine = painted_as("LPS")
+    files = write_series(tmp_path, ramp(labels).astype(float), affine, **COMPLETE)
+    assert SliceGrid.of(tmp_path) is SliceGrid.of(str(tmp_path))
+    assert len(read) == 1
+    max(files).unlink()
+    assert len(SliceGrid.of(tmp_path).keys) == len(files) - 1
+    assert len(read) == 2
 
 
 def test_frames_of_one_image_are_told_apart(tmp_path):

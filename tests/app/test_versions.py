@@ -31,6 +31,20 @@ def test_installed_models_are_found_by_their_names(tmp_path, caplog):
     assert "hidden" in caplog.text
 
 
+def test_models_of_photographs_are_left_out_and_say_why(tmp_path, caplog):
+    write_model(tmp_path / "models" / "cells", name="cells", modality="GM")
+    write_model(tmp_path / "models" / "tiny")
+    store = ModelStore([tmp_path / "models"], tmp_path / "data")
+    for _ in range(2):
+        assert list(store.installed()) == ["tiny"]
+    why = "model 'cells' is for microscopy, and the app serves volumes"
+    assert list(store.left_out()) == ["cells"]
+    assert store.left_out()["cells"].startswith(why)
+    assert caplog.text.count(why) == 1
+    with pytest.raises(UnknownModel, match=rf"{why}.*; there are tiny"):
+        store.served("cells")
+
+
 def test_a_learnt_version_waits_until_it_is_promoted(store, tmp_path):
     learnt = write_model(tmp_path / "learnt", seed=1, name="other_name")
     version = store.add("tiny", learnt, {"base": "1.2.0"})

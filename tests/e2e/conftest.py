@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from filelock import FileLock
-from helpers_ohif import TOKEN, Clinic, reader
+from helpers_browser import profile
+from helpers_ohif import SMALL, TOKEN, Clinic, Reader, need_ohif, reader
 from helpers_pacs import need_orthanc, write_seeing_model
 from helpers_server import serve
 
@@ -41,11 +44,35 @@ def clinic(tmp_path_factory, seeing_models):
             yield found
 
 
-@pytest.fixture
-def person(clinic):
-    """Somebody who has logged in to the server of the clinic."""
-    with reader(clinic.server) as found:
-        found.log_in(TOKEN)
+@pytest.fixture(scope="session")
+def logged_in(clinic):
+    """What the browser of somebody remembers who has logged in to the server of the clinic."""
+    need_ohif()
+    with profile(*SMALL) as context:
+        with reader(clinic.server, context) as found:
+            found.log_in(TOKEN)
+        yield context
+
+
+@contextmanager
+def watched(clinic, context) -> Iterator[Reader]:
+    """Open a page, and check at the end that nothing went wrong in it and nothing came from elsewhere."""
+    with reader(clinic.server, context) as found:
+        found.forget()
         yield found
         assert not found.errors
         assert not found.page.foreign, "the viewer works without the internet"
+
+
+@pytest.fixture
+def person(clinic, logged_in):
+    """Somebody who has logged in to the server of the clinic, in a page of their own."""
+    with watched(clinic, logged_in) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def regular(clinic, logged_in):
+    """The same, in one page for a whole module."""
+    with watched(clinic, logged_in) as found:
+        yield found

@@ -36,7 +36,7 @@ def page(tmp_path_factory, seeing_models):
         PacsClient(connection).store([pydicom.dcmread(file) for file in files])
         place = {"data_dir": folder / "data", **connection.as_environment()}
         with serve(connection.url, seeing_models, **place) as server, reader(server) as person:
-            person.page.goto(f"{server.url}/ohif/")
+            person.open_list()
             yield person.page
 
 

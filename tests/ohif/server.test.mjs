@@ -27,6 +27,7 @@ test('requests stay on the origin, name the image and carry JSON', async () => {
 });
 
 const refusals = [
+  [401, '{"detail": "a bearer token is needed"}', 'You are not logged in any more.'],
   [409, '{"detail": "Anna has stored a label"}', 'Anna has stored a label'],
   [422, '{"detail": [{"loc": ["body"]}]}', '[{"loc":["body"]}]'],
   [502, '<html>Bad gateway</html>', 'The server answers with status 502.'],

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { scopeOf, storedText } from '../../monailabel_app/ohif/web/monailabel/cases.js';
+import { emptyLabel, scopeOf, storedText } from '../../monailabel_app/ohif/web/monailabel/cases.js';
 import { decodeRuns, keyOf } from '../../monailabel_app/ohif/web/monailabel/runs.js';
 import { ServerError } from '../../monailabel_app/ohif/web/monailabel/server.js';
 import { Session } from '../../monailabel_app/ohif/web/monailabel/session.js';
@@ -28,6 +28,7 @@ class FakeViewer {
   }
 
   replace(image, label) {
+    this.shown = label.segments;
     label.slices.forEach((slice) => this.pixels.set(keyOf(slice), decodeRuns(slice.runs, 4)));
   }
 
@@ -41,6 +42,10 @@ class FakeViewer {
 
   slices() {
     return NAMES;
+  }
+
+  grid() {
+    return { rows: 2, columns: 2, voxel_ml: 0.5 };
   }
 
   currentSlice() {
@@ -81,16 +86,22 @@ class FakeServer {
 }
 
 function setUp() {
-  const drafts = new Map();
+  const kept = new Map();
   const names = new Map();
+  const renewed = [];
   const parts = {
     server: new FakeServer(),
     viewer: new FakeViewer(),
-    drafts: { get: async (key) => drafts.get(key), put: async (key, value) => drafts.set(key, value), remove: async (key) => drafts.delete(key) },
+    drafts: {
+      get: async (image) => [...kept.values()].filter(({ label }) => label.image === image).pop(),
+      put: async (image, draft) => kept.set(draft.visit, draft),
+      remove: async (image, visit) => kept.delete(visit),
+    },
+    results: { renew: async (image) => renewed.push(image) },
     storage: { getItem: (key) => names.get(key), setItem: (key, value) => names.set(key, value) },
     now: () => 1234,
   };
-  return { ...parts, kept: drafts, session: new Session(parts) };
+  return { ...parts, kept, renewed, session: new Session(parts) };
 }
 
 async function opened() {
@@ -112,6 +123,18 @@ test('an image without a label shows none', async () => {
   const { session } = await opened();
   assert.equal(session.current.label, null);
   assert.equal(session.dirty, false);
+});
+
+test('who draws without a model begins with an empty label', async () => {
+  const all = await opened();
+  await all.session.show(all.session.current, emptyLabel('S', all.viewer, { id: 1, name: 'lesion' }), false);
+  const { label, origin, dirty } = all.session.current;
+  assert.deepEqual([label.segments, label.voxel_ml, origin.model, dirty], [[{ id: 1, name: 'lesion' }], 0.5, null, true]);
+  assert.deepEqual(label.slices.map(({ uid, runs }) => [uid, runs]), NAMES.map(({ uid }) => [uid, [4, 0]]));
+  await paint(all, 'b', 1);
+  await all.session.store();
+  assert.deepEqual(all.server.stored[0].segments, [{ id: 1, name: 'lesion' }]);
+  assert.equal(all.server.stored[0].model, null);
 });
 
 test('slices find their place by name', async () => {
@@ -137,6 +160,32 @@ test('segmenting some slices leaves the others', async () => {
   assert.throws(() => scopeOf(all.viewer, 'S', 'range', 2, 9), RangeError);
 });
 
+test('slices of another model are taken over by the names of their organs', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  await paint(all, 'a', 2);
+  const others = [{ id: 1, name: 'Spleen' }, { id: 2, name: 'pancreas' }, { id: 3, name: 'liver' }, { id: 9, name: 'aorta' }];
+  all.server.segment = async () => labelOf({ c: [1, 1, 2, 2, 1, 3] }, { segments: others });
+  await all.session.segment([NAMES[2]]);
+  assert.deepEqual([...all.viewer.pixels.get('a/1')], [2, 2, 2, 2]);
+  assert.deepEqual([...all.viewer.pixels.get('c/1')], [2, 3, 3, 1]);
+  assert.deepEqual(all.session.current.label.segments, [...SEGMENTS, { id: 3, name: 'pancreas' }]);
+});
+
+test('after slices that could not be taken over, strokes are still noticed', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  const { replace } = all.viewer;
+  all.viewer.replace = () => {
+    throw new Error('The viewer does not show them.');
+  };
+  await all.session.segment([NAMES[2]]);
+  assert.match(all.session.current.message.text, /does not show them/);
+  all.viewer.replace = replace;
+  await paint(all, 'a', 2);
+  assert.equal(all.kept.size, 1);
+});
+
 test('a first segmentation of some slices leaves the others empty', async () => {
   const { session, viewer } = await opened();
   await session.segment([NAMES[1]]);
@@ -150,10 +199,12 @@ test('a change is noticed, kept as a draft, and no change once it is undone', as
   await all.session.segment(null);
   await paint(all, 'b', 1);
   assert.equal(all.session.dirty, true);
-  assert.deepEqual(all.kept.get('S').label.slices[0], { uid: 'b', frame: 1, runs: [4, 1] });
-  assert.equal(all.kept.get('S').saved, 1234);
+  const [draft] = all.kept.values();
+  assert.deepEqual(draft.label.slices[0], { uid: 'b', frame: 1, runs: [4, 1] });
+  assert.equal(draft.saved, 1234);
   await paint(all, 'b', 0);
   assert.equal(all.session.dirty, false);
+  assert.equal(all.kept.size, 0);
 });
 
 test('storing sends every slice with its name, who, and what it replaces', async () => {
@@ -171,6 +222,17 @@ test('storing sends every slice with its name, who, and what it replaces', async
   assert.equal(all.session.dirty, false);
   assert.equal(all.kept.size, 0);
   assert.match(all.session.current.message.text, /in the PACS as DICOM SEG/);
+  assert.deepEqual(all.renewed, ['S']);
+});
+
+test('what is left of an organ that was deleted is not sent', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  all.viewer.shown = SEGMENTS.slice(0, 1);
+  await all.session.store();
+  const [sent] = all.server.stored;
+  assert.deepEqual(sent.segments, SEGMENTS.slice(0, 1));
+  assert.deepEqual(sent.slices.map(({ runs }) => runs), [[4, 0], [4, 1], [2, 0, 2, 0]]);
 });
 
 const failures = [
@@ -190,7 +252,7 @@ for (const [refusal, actions] of failures) {
     assert.deepEqual(message.actions, actions);
     assert.equal(dirty, true);
     assert.equal(busy, '');
-    assert.ok(all.kept.has('S'));
+    assert.equal(all.kept.size, 1);
     all.server.refusal = null;
     await all.session.store({ replace: refusal.status === 409 });
     assert.equal('base' in all.server.stored[0], refusal.status !== 409);
@@ -201,8 +263,8 @@ for (const [refusal, actions] of failures) {
 test('a stored label is shown when the image is opened, and a draft is offered', async () => {
   const all = setUp();
   all.server.state = { label: labelOf({ a: [4, 2], b: [4, 0], c: [4, 0] }, { tag: 'final', by: 'Anna', digest: 'd7' }) };
-  const draft = { saved: 5, base: 'd6', origin: { tag: 'original' }, label: AUTOMATIC };
-  all.kept.set('S', draft);
+  const draft = { visit: 'earlier', saved: 5, base: 'd6', origin: { tag: 'original' }, label: AUTOMATIC };
+  all.kept.set(draft.visit, draft);
   await all.session.open('S');
   assert.equal(all.session.current.base, 'd7');
   assert.deepEqual([...all.viewer.pixels.get('a/1')], [2, 2, 2, 2]);
@@ -222,13 +284,38 @@ test('changes of another series are refused', async () => {
   assert.match(session.current.message.text, /another series/);
 });
 
+test('changes of an earlier time stay until somebody decides, whatever is painted and stored', async () => {
+  const all = setUp();
+  all.server.state = { label: AUTOMATIC };
+  const draft = { visit: 'earlier', saved: 5, base: null, origin: { tag: 'original' }, label: AUTOMATIC };
+  all.kept.set(draft.visit, draft);
+  await all.session.open('S');
+  await paint(all, 'b', 2);
+  assert.equal(all.kept.size, 2);
+  await all.session.store();
+  assert.deepEqual([...all.kept.keys()], ['earlier']);
+  assert.equal(all.session.current.draft, draft);
+  await all.session.discard();
+  assert.equal(all.kept.size, 0);
+});
+
+test('the last stroke is kept when the page is left at once', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  all.viewer.pixels.get('b/1').fill(2);
+  all.session.modified('S');
+  all.session.settling.flush();
+  assert.equal(all.session.dirty, true);
+  assert.equal(all.kept.size, 1);
+});
+
 test('leaving keeps what is not stored', async () => {
   const all = await opened();
   await all.session.segment(null);
   await paint(all, 'b', 2);
   all.kept.clear();
   all.session.leave();
-  assert.ok(all.kept.has('S'));
+  assert.equal(all.kept.size, 1);
   assert.equal(all.session.current, null);
 });
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { History } from '../../monailabel_app/ohif/web/monailabel/history.js';
-import { sameSegments } from '../../monailabel_app/ohif/web/monailabel/segments.js';
+import { History, withoutSegment } from '../../monailabel_app/ohif/web/monailabel/history.js';
+import { sameSegments, segmentsOf } from '../../monailabel_app/ohif/web/monailabel/segments.js';
 import { ThresholdRange, greyValues } from '../../monailabel_app/ohif/web/monailabel/threshold.js';
 
 /** What OHIF's page exposes, as far as it is used. */
@@ -77,4 +77,17 @@ test('segments are the same by number and name', () => {
   const liver = { id: 1, name: 'liver' };
   assert.ok(sameSegments([liver, { id: 2, name: 'spleen' }], [{ id: 2, name: 'spleen', color: [1, 2, 3] }, liver]));
   assert.ok(!sameSegments([liver], [{ id: 1, name: 'spleen' }]));
+});
+
+test('a segment goes with all of its voxels', () => {
+  const before = { segments: [{ id: 1, name: 'liver' }, { id: 2, name: 'spleen' }], pixels: momentOf({ a: [1, 2], b: [2, 0] }).pixels };
+  const after = withoutSegment(before, 2);
+  assert.deepEqual(after, { segments: [{ id: 1, name: 'liver' }], pixels: momentOf({ a: [1, 0], b: [0, 0] }).pixels });
+  assert.deepEqual([...before.pixels.get('a')], [1, 2]);
+});
+
+test('the organ that is painted stays the one, as long as it is there', () => {
+  const activeOf = (chosen) => Object.values(segmentsOf([{ id: 3, name: 'liver' }, { id: 5, name: 'lesion' }], chosen)).map(({ active }) => active);
+  assert.deepEqual([activeOf(5), activeOf(2), activeOf()], [[false, true], [true, false], [true, false]]);
+  assert.deepEqual(segmentsOf([]), {});
 });

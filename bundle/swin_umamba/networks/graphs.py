@@ -123,18 +123,20 @@ class TrainingGraphs:
     gradients of zero instead of none.
 
     Args:
-        network: trained, as it is or in `DistributedDataParallel`; activation checkpointing must be off.
+        network: trained by one process; activation checkpointing must be off.
         most: recordings that are kept; each holds the memory of a step.
 
     Raises:
-        InputError: if the network checkpoints activations, which cannot be recorded.
+        InputError: if the network checkpoints activations, which cannot be recorded, or is trained by several
+            processes: NCCL asks CUDA how its work stands while a step is being recorded, which ends the recording.
     """
 
     def __init__(self, network: nn.Module, *, most: int = 2) -> None:
-        wrapped = isinstance(network, nn.parallel.DistributedDataParallel)
-        self.network: nn.Module = network.module if wrapped else network  # type: ignore[assignment]
-        if any(getattr(module, "activation_checkpointing", False) for module in self.network.modules()):
+        if isinstance(network, nn.parallel.DistributedDataParallel):
+            raise InputError("cuda_graphs true with multi_gpu_train.yaml; legal: false, or one process without it")
+        if any(getattr(module, "activation_checkpointing", False) for module in network.modules()):
             raise InputError("cuda_graphs and activation_checkpointing: give one of the two")
+        self.network = network
         self.most = most
         self._recordings: OrderedDict[tuple, nn.Module] = OrderedDict()
 

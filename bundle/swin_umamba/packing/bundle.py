@@ -138,7 +138,6 @@ def training_overlay(model: Model) -> dict[str, Any]:
         "network_arguments": {"in_channels": 1, **spec.network.get("arguments", {})},
         "spacing": list(spec.spacing) if spec.spacing else None,
         "roi_size": list(spec.roi_size),
-        **({"slices": spec.as_dict()["slices"]} if "slices" in spec.as_dict() else {}),
     }
 
 

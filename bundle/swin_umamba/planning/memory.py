@@ -46,8 +46,19 @@ def training_memory(network: nn.Module, in_channels: int, half: bool) -> Trainin
     pixels = [BATCH * side * side for side in SIDES]
     per_pixel = (kept[1] - kept[0]) / (pixels[1] - pixels[0])
     own = max(0.0, kept[0] - per_pixel * pixels[0])
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return TrainingMemory(fixed=PARAMETER_BYTES * parameters + own, per_pixel=WORKSPACE * per_pixel)
+    return TrainingMemory(fixed=_parameter_bytes(network) + own, per_pixel=WORKSPACE * per_pixel)
+
+
+def step_memory(network: nn.Module, image: Tensor, batch_size: int) -> float:
+    """Estimate the bytes of a training step with AdamW in float32, at one size; for networks that take no other.
+
+    Args:
+        network: on the CPU.
+        image: (1, C, H, W).
+        batch_size: images of a step.
+    """
+    kept = _kept_bytes(network.train(), image.repeat(BATCH, 1, 1, 1), half=False) / BATCH
+    return _parameter_bytes(network) + WORKSPACE * kept * batch_size
 
 
 def memory_at_hand() -> tuple[float, str]:
@@ -68,6 +79,10 @@ def check_memory(gigabytes: float) -> float:
     if not 0 < gigabytes < 1e6:
         raise InputError(f"--memory_gb {gigabytes}: legal: a number above 0")
     return gigabytes * GIB
+
+
+def _parameter_bytes(network: nn.Module) -> int:
+    return PARAMETER_BYTES * sum(parameter.numel() for parameter in network.parameters())
 
 
 def _kept_bytes(network: nn.Module, images: Tensor, half: bool) -> int:

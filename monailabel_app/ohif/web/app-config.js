@@ -44,6 +44,7 @@ window.config = {
         dicomUploadEnabled: false,
         omitQuotationForMultipartRequest: true,
         bulkDataURI: { enabled: true },
+        loadMultiframeAsPart10: false, // OHIF cuts frames of one bit at whole bytes, which garbles those of odd sizes
       },
     },
   ],

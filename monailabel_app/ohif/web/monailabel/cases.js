@@ -9,7 +9,8 @@ import { Survey } from './survey.js';
 /** @param {string} image @returns {import('./types').Case} */
 export function newCase(image) {
   const empty = { origin: null, base: null, label: null, stored: null, draft: null, message: null };
-  return { image, ...empty, counts: [], dirty: false, busy: '', hash: null, survey: new Survey() };
+  const visit = Date.now().toString(36) + Math.random().toString(36).slice(2);
+  return { image, visit, ...empty, counts: [], dirty: false, busy: '', hash: null, survey: new Survey() };
 }
 
 /** @param {import('./types').Label} label @returns {import('./types').LabelOrigin} */
@@ -17,11 +18,38 @@ export function originOf({ tag, by, time, model, model_version, pacs, digest }) 
   return { tag, by, time, model, model_version, pacs, digest };
 }
 
-/** A label of some slices as one of all, the others empty. */
+/**
+ * A label of some slices as one of all, the others empty.
+ * @param {import('./types').Label} label
+ * @param {import('./types').SliceName[]} slices
+ * @returns {import('./types').Label}
+ */
 export function filled(label, slices) {
   const there = new Map(label.slices.map((slice) => [slice.uid + slice.frame, slice]));
   const empty = [label.rows * label.columns, 0];
   return { ...label, slices: slices.map((name) => there.get(name.uid + name.frame) || { ...name, runs: empty }) };
+}
+
+/**
+ * An empty label to draw in, of one organ, since OHIF makes one without a name where there is none.
+ * @param {string} image
+ * @param {import('./types').LabelViewer} viewer
+ * @param {import('./types').Segment} organ
+ * @returns {import('./types').Label}
+ */
+export function emptyLabel(image, viewer, organ) {
+  const nobody = { tag: /** @type {const} */ ('original'), by: null, time: null, model: null, model_version: null };
+  return filled({ image, ...viewer.grid(image), ...nobody, segments: [organ], slices: [] }, viewer.slices(image));
+}
+
+/**
+ * What is shown, to be kept in a file or in the browser.
+ * @param {import('./types').Case} opened
+ * @param {number} saved milliseconds since 1970
+ * @returns {import('./types').Draft}
+ */
+export function draftOf({ visit, origin, base, label }, saved) {
+  return { visit, saved, origin, base, label };
 }
 
 /** @param {import('./types').LabelOrigin} origin */
@@ -39,9 +67,10 @@ export function storedText({ pacs }) {
  * Ask whether the PACS has taken a label that waited for it.
  * @param {import('./types').Case | null} opened
  * @param {import('./types').LabelServer} server
+ * @param {import('./types').StoredResults} results
  * @returns {Promise<boolean>} whether it still waits
  */
-export async function stillWaits(opened, server) {
+export async function stillWaits(opened, server, results) {
   const origin = opened?.origin;
   if (origin?.pacs !== 'waits') {
     return false;
@@ -50,6 +79,7 @@ export async function stillWaits(opened, server) {
   if (label?.digest === origin.digest && label.pacs !== 'waits') {
     origin.pacs = label.pacs;
     opened.message = { kind: 'done', text: storedText(origin) };
+    results.renew(opened.image);
   }
   return origin.pacs === 'waits';
 }
@@ -96,8 +126,14 @@ export function submissionOf({ label, origin, base }, who) {
     model_version: origin?.model_version ?? null,
     base,
     segments: label.segments.map(({ id, name }) => ({ id, name })),
-    slices: label.slices,
+    slices: withoutStrangers(label),
   };
+}
+
+/** Voxels of no segment are none: an organ was deleted. @param {import('./types').Label} label */
+function withoutStrangers({ segments, slices }) {
+  const ids = new Set(segments.map(({ id }) => id));
+  return slices.map((slice) => ({ ...slice, runs: slice.runs.map((n, i) => (i % 2 && !ids.has(n) ? 0 : n)) }));
 }
 
 /**

@@ -48,7 +48,8 @@ export function dateText(time) {
 }
 
 export const STYLE = `
-.ml { color: #d7e3f4; font: 13px/1.45 Inter, system-ui, sans-serif; padding: 10px; display: grid; gap: 12px; }
+.ml { color: #d7e3f4; font: 13px/1.45 Inter, system-ui, sans-serif; padding: 10px; display: grid; gap: 12px;
+  grid-template-columns: minmax(0, 1fr); overflow-wrap: anywhere; }
 .ml section { display: grid; gap: 6px; }
 .ml h2 { font-size: 12px; font-weight: 600; color: #7bb2ff; margin: 0; }
 .ml .ml-row { display: flex; gap: 6px; align-items: center; flex-wrap: wrap; }
@@ -68,7 +69,7 @@ export const STYLE = `
 .ml .changed { background: #123d7c; color: #d3e5ff; }
 .ml .none { background: #25304a; }
 .ml .error { background: #6b1620; color: #ffdadd; padding: 6px 8px; border-radius: 4px; }
-.ml .done { color: #b9f0cf; }
+.ml .done { color: #b9f0cf; white-space: pre-line; }
 .ml .organ { display: grid; grid-template-columns: auto auto 1fr auto auto; gap: 6px; align-items: center; }
 .ml .organ .name { background: none; color: inherit; text-align: left; padding: 1px 0; }
 .ml .swatch { width: 12px; height: 12px; border-radius: 3px; }

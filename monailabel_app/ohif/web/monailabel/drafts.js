@@ -5,7 +5,7 @@
 
 const STORE = 'drafts';
 
-/** Drafts by series instance UID, in IndexedDB. */
+/** Drafts in IndexedDB, one for each time that somebody took up a series, so that no tab writes over another's. */
 export class Drafts {
   /** @param {string} [name] of the database */
   constructor(name = 'monailabel') {
@@ -14,10 +14,12 @@ export class Drafts {
 
   /**
    * @param {string} image
-   * @returns {Promise<import('./types').Draft | undefined>}
+   * @returns {Promise<import('./types').Draft | undefined>} the latest one
    */
-  get(image) {
-    return this.run('readonly', (store) => store.get(image));
+  async get(image) {
+    const range = IDBKeyRange.bound(keyOf(image, ''), keyOf(image, '\uffff'));
+    const found = (await this.run('readonly', (store) => store.getAll(range))) || [];
+    return found.sort((one, other) => one.saved - other.saved).pop();
   }
 
   /**
@@ -25,20 +27,34 @@ export class Drafts {
    * @param {import('./types').Draft} draft
    */
   put(image, draft) {
-    return this.run('readwrite', (store) => store.put(draft, image));
-  }
-
-  /** @param {string} image */
-  remove(image) {
-    return this.run('readwrite', (store) => store.delete(image));
+    return this.run('readwrite', (store) => store.put(draft, keyOf(image, draft.visit)));
   }
 
   /**
+   * @param {string} image
+   * @param {string} visit
+   */
+  remove(image, visit) {
+    return this.run('readwrite', (store) => store.delete(keyOf(image, visit)));
+  }
+
+  /**
+   * Without room, or where the browser forbids it, nothing is kept; that stops nobody from working.
    * @param {IDBTransactionMode} mode
    * @param {(store: IDBObjectStore) => IDBRequest} action
-   * @returns {Promise<any>}
+   * @returns {Promise<any>} undefined if it has failed
    */
   async run(mode, action) {
+    try {
+      return await this.attempt(mode, action);
+    } catch (error) {
+      console.warn(`The browser keeps no changes: ${error.message}`);
+      return undefined;
+    }
+  }
+
+  /** @param {IDBTransactionMode} mode @param {(store: IDBObjectStore) => IDBRequest} action */
+  async attempt(mode, action) {
     const database = await settled(indexedDB.open(this.name, 1), (event) =>
       /** @type {IDBOpenDBRequest} */ (event.target).result.createObjectStore(STORE)
     );
@@ -48,6 +64,11 @@ export class Drafts {
       database.close();
     }
   }
+}
+
+/** @param {string} image @param {string} visit */
+function keyOf(image, visit) {
+  return `${image} ${visit}`;
 }
 
 /**

@@ -11,6 +11,14 @@ import { same } from './survey.js';
  * @property {import('./types').Segment[]} segments
  */
 
+/** @param {Moment} moment @param {number} id @returns {Moment} the same without a segment and its voxels */
+export function withoutSegment({ segments, pixels }, id) {
+  const cleared = [...pixels].map(([key, values]) => {
+    return /** @type {const} */ ([key, values.map((label) => (label === id ? 0 : label))]);
+  });
+  return { segments: segments.filter((segment) => segment.id !== id), pixels: new Map(cleared) };
+}
+
 /** Puts our own steps among those of OHIF's tools. */
 export class History {
   /** @param {{cornerstone: any, cornerstoneTools: any}} globals as OHIF's page exposes them */

@@ -4,6 +4,8 @@
  */
 import { Drafts } from './drafts.js';
 import { Panel } from './panel.js';
+import { ResultList } from './results.js';
+import { imageOf } from './segments.js';
 import { Server } from './server.js';
 import { Session } from './session.js';
 import { ThresholdRange } from './threshold.js';
@@ -14,6 +16,7 @@ import { OhifViewer } from './viewer.js';
  * @typedef {object} Ohif
  * @property {{services: Record<string, any>}} servicesManager
  * @property {{runCommand: (name: string, options: object, context?: string) => any}} commandsManager
+ * @property {{getActiveDataSource: () => any[]}} extensionManager
  */
 
 const MODE = /\/segmentation\/?$/; // the route of the mode that has the panel
@@ -22,13 +25,18 @@ const MODE = /\/segmentation\/?$/; // the route of the mode that has the panel
 let parts = null;
 
 /** @param {Ohif} ohif */
-function assemble({ servicesManager: { services }, commandsManager }) {
+function assemble({ servicesManager: { services }, commandsManager, extensionManager }) {
   if (!parts) {
     const viewer = new OhifViewer(services);
-    const session = new Session({ server: new Server(), viewer, drafts: new Drafts(), storage: window.localStorage });
+    const results = new ResultList(services, () => extensionManager.getActiveDataSource()[0]);
+    const given = { server: new Server(), drafts: new Drafts(), storage: window.localStorage };
+    const session = new Session({ ...given, viewer, results });
     const threshold = new ThresholdRange(services, commandsManager, () => viewer.activeDisplaySet());
     parts = { viewer, session, panel: new Panel(session, viewer), threshold };
-    window.addEventListener('beforeunload', (event) => session.dirty && event.preventDefault());
+    window.addEventListener('beforeunload', (event) => {
+      session.settling.flush();
+      return session.dirty && event.preventDefault();
+    });
   }
   return parts;
 }
@@ -56,8 +64,19 @@ export default {
   /** OHIF's own commands, which ours stand in front of. @param {Ohif} ohif */
   getCommandsModule(ohif) {
     const { viewer } = assemble(ohif);
-    const start = () => ohif.commandsManager.runCommand('interpolateLabelmap', {}, 'CORNERSTONE');
-    return { defaultContext: 'MONAILABEL', definitions: { interpolateLabelmap: () => viewer.interpolate(start) } };
+    /** @param {string} name @param {object} options */
+    const run = (name, options) => ohif.commandsManager.runCommand(name, options, 'CORNERSTONE');
+    const definitions = {
+      interpolateLabelmap: () => viewer.interpolate(() => run('interpolateLabelmap', {})),
+      /** @param {{segmentationId: string, segmentIndex: number}} what */
+      deleteSegment({ segmentationId, segmentIndex }) {
+        const image = imageOf(segmentationId);
+        return viewer.colours.has(image)
+          ? viewer.removeSegment(image, segmentIndex)
+          : run('deleteSegment', { segmentationId, segmentIndex });
+      },
+    };
+    return { defaultContext: 'MONAILABEL', definitions };
   },
 
   /** Other modes show what the PACS has, and nothing of ours. @param {Ohif} ohif */

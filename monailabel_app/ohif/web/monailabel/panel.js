@@ -2,8 +2,9 @@
  * The panel "MONAI Label": what is shown of a session, and the buttons that act on it.
  * @module
  */
-import { scopeOf } from './cases.js';
+import { emptyLabel, scopeOf } from './cases.js';
 import { button, dateText, download, el, millilitres, select, STYLE } from './dom.js';
+import { LOGGED_OUT } from './server.js';
 
 const SCOPES = { all: 'whole image', slice: 'this slice', range: 'slices' };
 
@@ -89,7 +90,8 @@ export class Panel {
     const { current, problem } = this.session;
     const found = [];
     if (problem) {
-      found.push(el('div', { className: 'error', textContent: problem, data: 'ml-problem' }));
+      const remedy = problem === LOGGED_OUT && this.action('login');
+      found.push(el('div', { className: 'error', data: 'ml-problem' }, problem, remedy));
     }
     if (current?.draft) {
       const text = `There are changes of ${new Date(current.draft.saved).toLocaleString()} that were not stored.`;
@@ -189,13 +191,21 @@ export class Panel {
   }
 
   addOrgan() {
-    const { current } = this.session;
-    const name = this.parts.add.value.trim();
-    if (current?.label && name) {
-      const known = this.session.overview?.models.flatMap(({ segments }) => segments) || [];
-      this.viewer.addSegment(current.image, name, known.find((segment) => segment.name === name)?.color);
-      this.parts.add.value = '';
+    const { session, viewer, parts } = this;
+    const { current } = session;
+    const name = parts.add.value.trim();
+    if (!current || !name) {
+      return;
     }
+    parts.add.value = '';
+    const known = session.overview?.models.flatMap(({ segments }) => segments) || [];
+    const color = known.find((segment) => segment.name === name)?.color;
+    if (current.label) {
+      viewer.addSegment(current.image, name, color);
+      return;
+    }
+    const begin = () => session.show(current, emptyLabel(current.image, viewer, { id: 1, name, color }), false);
+    session.attempt(current, 'Loading…', begin);
   }
 
   next() {

@@ -38,6 +38,11 @@ export function decodeRuns(runs, size) {
   return pixels;
 }
 
+/** @param {import('./types').Label} label @returns {Map<string, Uint8Array>} labels by the name of their slice */
+export function decodeSlices({ slices, rows, columns }) {
+  return new Map(slices.map((slice) => [keyOf(slice), decodeRuns(slice.runs, rows * columns)]));
+}
+
 /**
  * The name of a slice, to find it by.
  * @param {{uid: string, frame: number}} slice

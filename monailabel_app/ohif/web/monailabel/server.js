@@ -3,6 +3,8 @@
  * @module
  */
 
+export const LOGGED_OUT = 'You are not logged in any more.';
+
 /** What the server did not do, in its own words. */
 export class ServerError extends Error {
   /**
@@ -109,6 +111,9 @@ export class Server {
       throw new ServerError('The server does not answer.', 0);
     }
     const text = await answer.text().catch(() => '');
+    if (answer.status === 401) {
+      throw new ServerError(LOGGED_OUT, 401);
+    }
     if (!answer.ok) {
       throw new ServerError(detailOf(text) || `The server answers with status ${answer.status}.`, answer.status);
     }

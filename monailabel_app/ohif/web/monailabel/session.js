@@ -3,7 +3,9 @@
  * nothing of how either is made or of how the panel looks.
  * @module
  */
-import { failure, filled, lookAt, newCase, originOf, stillWaits, storedText, submissionOf } from './cases.js';
+import { draftOf, failure, filled, lookAt, newCase, originOf, stillWaits, storedText, submissionOf } from './cases.js';
+import { joined } from './segments.js';
+import { Settling } from './settling.js';
 
 const NAME = 'monailabel.name';
 const SETTLE = 250; // ms without a change until volumes are counted and the draft is kept
@@ -13,18 +15,12 @@ const POLL = 5000; // ms between two looks at the server
 
 /** The state of the panel; tells its listeners when something has changed. */
 export class Session {
-  /**
-   * @param {object} parts
-   * @param {import('./types').LabelServer} parts.server
-   * @param {import('./types').LabelViewer} parts.viewer
-   * @param {import('./types').DraftStore} parts.drafts
-   * @param {Pick<Storage, 'getItem' | 'setItem'>} parts.storage keeps the person's name
-   * @param {() => number} [parts.now]
-   */
-  constructor({ server, viewer, drafts, storage, now = Date.now }) {
+  /** @param {import('./types').SessionParts} parts */
+  constructor({ server, viewer, drafts, results, storage, now = Date.now }) {
     this.server = server;
     this.viewer = viewer;
     this.drafts = drafts;
+    this.results = results;
     this.storage = storage;
     this.now = now;
     /** @type {Map<string, Case>} */
@@ -37,7 +33,7 @@ export class Session {
     this.model = '';
     this.name = storage.getItem(NAME) || '';
     this.listeners = new Set();
-    this.timers = new Map();
+    this.settling = new Settling((image) => this.settle(this.cases.get(image)), SETTLE);
     this.showing = false; // changes come from us and not from the person
   }
 
@@ -68,7 +64,8 @@ export class Session {
       if (!this.overview.models.some(({ name }) => name === this.model)) {
         this.model = this.overview.models[0]?.name || '';
       }
-      again = this.overview.training.running || (await stillWaits(this.current, this.server));
+      const waits = await stillWaits(this.current, this.server, this.results);
+      again = this.overview.training.running || waits;
     } catch (error) {
       this.problem = error.message;
     }
@@ -118,14 +115,13 @@ export class Session {
     await this.attempt(opened, 'Segmenting…', async () => {
       const label = await this.server.segment(opened.image, this.model, slices);
       if (slices && opened.label) {
-        this.showing = true;
-        this.viewer.replace(opened.image, label);
-        this.showing = false;
+        const all = joined(this.viewer.segments(opened.image), label);
+        await this.quietly(() => this.viewer.replace(opened.image, all));
         this.look(opened);
       } else {
         await this.show(opened, slices ? filled(label, this.viewer.slices(opened.image)) : label, !slices);
       }
-      const text = ['Segmented.', ...(label.warnings || [])].join(' ');
+      const text = ['Segmented.', ...(label.warnings || [])].join('\n');
       opened.message = { kind: 'done', text };
     });
   }
@@ -144,10 +140,11 @@ export class Session {
         delete submission.base;
       }
       const origin = await this.server.store(opened.image, submission);
-      Object.assign(opened, { origin, base: origin.digest, stored: hash, draft: null });
+      Object.assign(opened, { origin, base: origin.digest, stored: hash });
       this.look(opened);
-      await (opened.dirty ? this.keep(opened) : this.drafts.remove(opened.image));
+      await this.keep(opened);
       opened.message = { kind: 'done', text: storedText(origin) };
+      this.results.renew(opened.image);
     });
     await this.refresh();
   }
@@ -161,16 +158,19 @@ export class Session {
       }
       opened.base = draft.base;
       await this.show(opened, { ...draft.label, ...draft.origin }, false);
-      opened.draft = null;
-      opened.message = null;
       await this.keep(opened);
+      if (draft === opened.draft) {
+        await this.discard();
+      }
+      opened.message = null;
     });
   }
 
   /** Forget the changes of another time. */
   async discard() {
+    const { image, draft } = this.current;
     this.current.draft = null;
-    await this.drafts.remove(this.current.image);
+    await this.drafts.remove(image, draft.visit);
     this.changed();
   }
 
@@ -178,7 +178,7 @@ export class Session {
   async reload() {
     const opened = this.current;
     await this.attempt(opened, 'Loading…', async () => {
-      await this.drafts.remove(opened.image);
+      await this.drafts.remove(opened.image, opened.visit);
       await this.load(opened);
     });
   }
@@ -192,26 +192,23 @@ export class Session {
     });
   }
 
-  /** @returns {import('./types').Draft} what is shown, to be kept in a file or in the browser */
+  /** @returns {import('./types').Draft} what is shown */
   draft(opened = this.current) {
-    return { saved: this.now(), origin: opened.origin, base: opened.base, label: opened.label };
+    return draftOf(opened, this.now());
   }
 
   /** The viewer says that a label map has changed. @param {string} image */
   modified(image) {
-    const opened = this.cases.get(image);
-    if (!opened?.label || this.showing) {
-      return;
+    if (this.cases.get(image)?.label && !this.showing) {
+      this.settling.touch(image);
     }
-    clearTimeout(this.timers.get(image));
-    this.timers.set(image, setTimeout(() => this.settle(opened), SETTLE));
   }
 
   /** The viewer says that a label map was removed. @param {string} image */
   removed(image) {
     const opened = this.cases.get(image);
     if (opened?.label && !this.showing) {
-      clearTimeout(this.timers.get(image));
+      this.settling.cancel(image);
       opened.message = { kind: 'error', text: 'The segmentation was removed from the viewer.', actions: ['bring'] };
       this.changed();
     }
@@ -219,15 +216,16 @@ export class Session {
 
   /** @param {Case} opened */
   async settle(opened) {
-    if (this.look(opened) && opened.dirty) {
-      await this.keep(opened).catch(() => {}); // a browser without room keeps no drafts
+    if (this.look(opened)) {
+      await this.keep(opened);
     }
     this.changed();
   }
 
-  /** @param {Case} opened */
+  /** Keep what is not stored, and nothing else. @param {Case} opened */
   keep(opened) {
-    return this.drafts.put(opened.image, this.draft(opened));
+    const { image, visit, dirty } = opened;
+    return dirty ? this.drafts.put(image, this.draft(opened)) : this.drafts.remove(image, visit);
   }
 
   /**
@@ -236,12 +234,7 @@ export class Session {
    * @param {boolean} known whether the server has it
    */
   async show(opened, label, known) {
-    this.showing = true;
-    try {
-      await this.viewer.show(opened.image, label);
-    } finally {
-      this.showing = false;
-    }
+    await this.quietly(() => this.viewer.show(opened.image, label));
     opened.origin = originOf(label);
     opened.label = label;
     opened.stored = null;
@@ -249,6 +242,16 @@ export class Session {
     if (known) {
       opened.stored = opened.hash;
       opened.dirty = false;
+    }
+  }
+
+  /** Change what is shown, which is no change of the person's. @param {() => Promise<void> | void} change */
+  async quietly(change) {
+    this.showing = true;
+    try {
+      await change();
+    } finally {
+      this.showing = false;
     }
   }
 
@@ -282,9 +285,9 @@ export class Session {
 
   /** A mode ends, and the viewer forgets all labels; what is not stored stays as drafts. */
   leave() {
-    this.timers.forEach(clearTimeout);
+    this.settling.flush();
     const unstored = [...this.cases.values()].filter(({ dirty, label }) => dirty && label);
-    unstored.forEach((opened) => this.keep(opened).catch(() => {}));
+    unstored.forEach((opened) => this.keep(opened));
     this.cases.clear();
     this.current = null;
     clearTimeout(this.poll);

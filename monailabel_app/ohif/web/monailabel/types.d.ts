@@ -70,6 +70,8 @@ export interface Submission {
 }
 
 export interface Draft {
+  /** Which time that somebody took up the series. */
+  visit: string;
   /** Milliseconds since 1970. */
   saved: number;
   origin: LabelOrigin;
@@ -88,6 +90,8 @@ export interface Message {
 export interface Case {
   /** Series instance UID. */
   image: string;
+  /** Which time that somebody took up the series. */
+  visit: string;
   /** Of the label that is shown. */
   origin: LabelOrigin | null;
   /** Digest of the stored label that storing replaces. */
@@ -137,8 +141,16 @@ export interface LabelViewer {
   segments(image: string): Segment[];
   /** Slices in the order of the viewer. */
   slices(image: string): SliceName[];
+  /** Of a series. */
+  grid(image: string): { rows: number; columns: number; voxel_ml: number };
   /** The slice that is looked at, null in other planes than the series' own. */
   currentSlice(image: string): SliceName | null;
+}
+
+/** The viewer's own list of what the PACS has; `results.js` is the one of OHIF. */
+export interface StoredResults {
+  /** The PACS has another segmentation of a series. Does not fail. */
+  renew(image: string): Promise<void>;
 }
 
 /** What a session needs of the server; `server.js` is the one, tests have their own. */
@@ -157,5 +169,16 @@ export interface LabelServer {
 export interface DraftStore {
   get(image: string): Promise<Draft | undefined>;
   put(image: string, draft: Draft): Promise<unknown>;
-  remove(image: string): Promise<unknown>;
+  remove(image: string, visit: string): Promise<unknown>;
+}
+
+/** What a session is made of. */
+export interface SessionParts {
+  server: LabelServer;
+  viewer: LabelViewer;
+  drafts: DraftStore;
+  results: StoredResults;
+  /** Keeps the person's name. */
+  storage: Pick<Storage, 'getItem' | 'setItem'>;
+  now?: () => number;
 }

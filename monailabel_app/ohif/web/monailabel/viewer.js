@@ -3,8 +3,9 @@
  * Slices are found by their SOP instance UIDs; OHIF has its images in an order of its own.
  * @module
  */
-import { History } from './history.js';
-import { decodeRuns, keyOf } from './runs.js';
+import { gridOf } from './grid.js';
+import { History, withoutSegment } from './history.js';
+import { decodeSlices, keyOf } from './runs.js';
 import { idOf, imageOf, sameSegments, segmentsOf } from './segments.js';
 
 const LABELMAP = 'Labelmap';
@@ -66,8 +67,8 @@ export class OhifViewer {
 
   /** @param {{displaySetInstanceUIDs?: string[]} | undefined} viewport of the grid */
   imagesOf(viewport) {
-    const uids = viewport?.displaySetInstanceUIDs || [];
-    const sets = uids.map((uid) => this.services.displaySetService.getDisplaySetByUID(uid));
+    const { displaySetService } = this.services;
+    const sets = (viewport?.displaySetInstanceUIDs || []).map((uid) => displaySetService.getDisplaySetByUID(uid));
     return sets.find((set) => set?.imageIds?.length && !NO_IMAGES.includes(set.Modality));
   }
 
@@ -86,7 +87,7 @@ export class OhifViewer {
    * @param {import('./types').Label} label
    */
   async show(image, label) {
-    const after = { segments: label.segments, pixels: this.decoded(label.slices, label) };
+    const after = { segments: label.segments, pixels: decodeSlices(label) };
     const before = this.segmentation(image) ? this.moment(image) : null;
     if (!before) {
       const options = { segmentationId: idOf(image), label: 'MONAI Label', segments: segmentsOf(label.segments) };
@@ -102,13 +103,13 @@ export class OhifViewer {
 
   /**
    * @param {string} image
-   * @param {import('./types').Label} label of some slices
+   * @param {import('./types').Label} label of some slices, with all segments
    */
   replace(image, label) {
-    const pixels = this.decoded(label.slices, label);
+    const after = { segments: label.segments, pixels: decodeSlices(label) };
     const before = this.moment(image);
-    this.restore(image, { segments: before.segments, pixels });
-    this.history.record(before, { segments: before.segments, pixels }, (moment) => this.restore(image, moment));
+    this.restore(image, after);
+    this.history.record(before, after, (moment) => this.restore(image, moment));
   }
 
   /** Let OHIF interpolate between slices; of our label that can be undone. @param {() => void} start */
@@ -137,17 +138,13 @@ export class OhifViewer {
       throw new Error(`The viewer does not show ${missing.length} slices of the series, such as ${missing[0]}.`);
     }
     if (!sameSegments(segments, this.segments(image))) {
-      const payload = { segments: segmentsOf(segments) };
+      const chosen = Object.values(this.segmentation(image).segments).find((segment) => segment?.active)?.segmentIndex;
+      const payload = { segments: segmentsOf(segments, chosen) };
       this.globals.cornerstoneTools.segmentation.updateSegmentations([{ segmentationId: idOf(image), payload }]);
     }
     this.colours.set(image, segments);
     this.put(image, pixels);
     this.viewportsOf(image).forEach((viewportId) => this.paint(viewportId, image));
-  }
-
-  /** @param {import('./types').SliceLabels[]} slices @param {{rows: number, columns: number}} size */
-  decoded(slices, { rows, columns }) {
-    return new Map(slices.map((slice) => [keyOf(slice), decodeRuns(slice.runs, rows * columns)]));
   }
 
   /** @param {string} image @param {Map<string, Uint8Array>} pixels by slice */
@@ -193,6 +190,12 @@ export class OhifViewer {
     return this.slices(image).map((name) => ({ name, pixels: pixels.get(keyOf(name)) }));
   }
 
+  /** @param {string} image */
+  grid(image) {
+    const { metaData } = this.globals.cornerstone;
+    return gridOf(this.displaySetOf(image).imageIds.map((id) => metaData.get('imagePlaneModule', id)));
+  }
+
   /** @param {string} image @returns {import('./types').SliceName[]} in the order of the viewer */
   slices(image) {
     return this.displaySetOf(image).imageIds.map((id) => this.nameOf(id));
@@ -214,9 +217,8 @@ export class OhifViewer {
     const { viewportGridService, cornerstoneViewportService } = this.services;
     const { activeViewportId } = viewportGridService.getState();
     const imageId = cornerstoneViewportService.getCornerstoneViewport(activeViewportId)?.getCurrentImageId?.();
-    const name = imageId && this.nameOf(imageId);
-    const ours = name && this.slices(image).some((slice) => keyOf(slice) === keyOf(name));
-    return ours ? name : null;
+    const name = imageId && keyOf(this.nameOf(imageId));
+    return this.slices(image).find((slice) => keyOf(slice) === name) || null;
   }
 
   /** @param {string} image */
@@ -230,9 +232,13 @@ export class OhifViewer {
     this.services.segmentationService.addSegment(idOf(image), config);
   }
 
-  /** @param {string} image @param {number} id */
+  /** OHIF's own way leaves voxels of organs that are not the active one. @param {string} image @param {number} id */
   removeSegment(image, id) {
-    this.services.segmentationService.removeSegment(idOf(image), id);
+    const before = this.moment(image);
+    const after = withoutSegment(before, id);
+    this.hidden.get(image)?.delete(id);
+    this.restore(image, after);
+    this.history.record(before, after, (moment) => this.restore(image, moment));
   }
 
   /** Make an organ the one that the brush paints. @param {string} image @param {number} id */
@@ -243,9 +249,8 @@ export class OhifViewer {
   /** @param {string} image @param {number} id @returns {boolean} */
   isVisible(image, id) {
     const viewportId = this.viewportsOf(image)[0];
-    const { visibility } = this.globals.cornerstoneTools.segmentation.config;
-    const what = { segmentationId: idOf(image), type: LABELMAP };
-    return !viewportId || visibility.getSegmentIndexVisibility(viewportId, what, id);
+    const { getSegmentIndexVisibility } = this.globals.cornerstoneTools.segmentation.config.visibility;
+    return !viewportId || getSegmentIndexVisibility(viewportId, { segmentationId: idOf(image), type: LABELMAP }, id);
   }
 
   /** @param {string} image @param {number} id @param {boolean} visible */
