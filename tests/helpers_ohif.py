@@ -27,6 +27,7 @@ STACKS = (ODD, "coronal", "oblique")
 SPARE = "spare"  # a study that tests leave as it is
 
 WAIT = 60_000  # ms
+expect.set_options(timeout=30_000)  # ms; a machine that draws in software and does other things too is slow
 SMALL = (1200, 700)  # pixels of a page in which everything has its place
 READ = """label => {
   const found = cornerstoneTools.segmentation.state.getSegmentations().find(s => s.label === label);

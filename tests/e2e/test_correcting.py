@@ -12,6 +12,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 DESCRIPTION = "seeing: for research, not for clinical use"  # of a DICOM SEG of ours
 LOADED = "label => cornerstoneTools.segmentation.state.getSegmentations().some(found => found.label === label)"
+DRAWN_IN = """viewports => {
+  const [{ segmentationId }] = cornerstoneTools.segmentation.state.getSegmentations();
+  const found = window.services.segmentationService.getViewportIdsWithSegmentation(segmentationId);
+  return found.length === viewports && document.querySelectorAll('.cornerstone-canvas').length === viewports;
+}"""
 DELETE = """segmentIndex => {  // as the menu of OHIF's own list of segments does
   const [{ segmentationId }] = cornerstoneTools.segmentation.state.getSegmentations();
   commandsManager.run('deleteSegment', { segmentationId, segmentIndex });
@@ -142,12 +147,13 @@ def test_organs_are_added_and_deleted_and_painted_in_other_planes(clinic, person
     before = person.voxels()
     assert [count(before, ORGANS[organ]) for organ in ("spleen", "pancreas")] == [0, 0]
     person.page.evaluate("commandsManager.run('toggleHangingProtocol', {protocolId: 'mpr'})")
-    person.page.wait_for_function("() => document.querySelectorAll('.cornerstone-canvas').length === 3")
+    person.page.wait_for_function(DRAWN_IN, arg=3)
     person.page.wait_for_timeout(2000)
     for _ in range(2):  # the first click makes a viewport the active one
         person.stroke("Brush", (0.45, 0.49), (0.55, 0.51), radius=6, viewport=1)
     painted = person.voxels()
     assert sum(not np.array_equal(painted[uid], before[uid]) for uid in before) > 1
+    assert count(painted, len(ORGANS) + 1) > 0
     person.store()
     expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
     stored = clinic.segmentation(ODD)

@@ -142,7 +142,7 @@ export class Session {
       const origin = await this.server.store(opened.image, submission);
       Object.assign(opened, { origin, base: origin.digest, stored: hash });
       this.look(opened);
-      await this.keep(opened);
+      this.keep(opened);
       opened.message = { kind: 'done', text: storedText(origin) };
       this.results.renew(opened.image);
     });
@@ -216,10 +216,9 @@ export class Session {
 
   /** @param {Case} opened */
   async settle(opened) {
-    if (this.look(opened)) {
-      await this.keep(opened);
-    }
+    const label = this.look(opened);
     this.changed();
+    await (label && this.keep(opened));
   }
 
   /** Keep what is not stored, and nothing else. @param {Case} opened */
