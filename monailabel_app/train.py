@@ -102,7 +102,8 @@ class FineTuneTask(TrainTask):
     def _learn(self, options: Mapping[str, Any], datastore: SafeDatastore) -> dict[str, Any]:
         served = self.store.served(self.name)
         self.forget_progress()
-        run = make_writable_folder(self.folder / time.strftime("run-%Y%m%dT%H%M%S"))
+        stamp = f"{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() // 10**6 % 1000:03d}"  # two may begin in one second
+        run = make_writable_folder(self.folder / f"run-{stamp}")
         cases = write_datalist(datastore, served.spec.labels, self.settings, run)
         logger.info("%d cases to learn from, %d held out", len(cases["training"]), len(cases["validation"]))
         start = time.perf_counter()

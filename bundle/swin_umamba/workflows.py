@@ -90,7 +90,7 @@ def say_what_is_next(*, bundle_root: str, model: str, output_dir: str, evaluated
         ]
     command = f"python -m monai.bundle run --config_file {os.path.join(bundle_root, 'configs', 'inference.yaml')}"
     lines += [
-        "segment your own images (NIfTI, NRRD, DICOM; a file or a folder):",
+        "segment your own images (a file or a folder):",
         f"  {command} --bundle_root {bundle_root} --model {model} --dataset_dir IMAGES --output_dir RESULTS",
     ]
     print("\n".join(lines), flush=True)

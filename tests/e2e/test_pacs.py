@@ -10,6 +10,7 @@ import pydicom
 import pytest
 import requests
 import SimpleITK as sitk
+from helpers_bundle import command
 from helpers_dicom import COMPLETE, STACKS, in_ras, write_series
 from helpers_fuzz import KNOWN, fuzz
 from helpers_hospital import Hospital
@@ -265,10 +266,17 @@ def test_store_and_read_through_the_server(hospital, tmp_path):
 
 
 def test_series_that_still_arrives_is_fetched_again(hospital):
+    """Its second half comes by the command, through the server."""
     files, labels, _ = write_stack(hospital.folder / "arriving", "axial ascending", PatientID="P11")
     uid = send(hospital.client, files[:8])
     assert hospital.server.get(f"/datastore/image?image={uid}").status_code == 200
-    send(hospital.client, files[8:])
+    late = hospital.folder / "late"
+    late.mkdir()
+    for file in files[8:]:
+        file.rename(late / file.name)
+    sending = ("-m", "monailabel_app.pacs", "send")
+    run = command(str(late), "--studies", f"{hospital.server.url}/proxy/dicom/wado", program=sending)
+    assert f"{len(files) - 8} instances stored" in run.stdout, run.stderr
     (hospital.folder / "whole.nii.gz").write_bytes(hospital.server.get(f"/datastore/image?image={uid}").content)
     assert nib.load(hospital.folder / "whole.nii.gz").shape == labels.shape
 

@@ -121,6 +121,21 @@ def test_several_channels(tmp_path):
     assert (image["num_channels"], sorted(image["channel_def"])) == (3, ["0", "1", "2"])
 
 
+def test_a_model_of_photographs_says_so(tmp_path):
+    network = {"name": "swin_umamba_d_tiny", "arguments": {"in_channels": 3}}
+    packed = pack(write_model(tmp_path / "model", modality="GM", network=network), tmp_path / "cells.zip")
+    with zipfile.ZipFile(packed.path) as archive:
+        readme, metadata = (
+            archive.read(f"cells/{name}").decode() for name in ("docs/README.md", "configs/metadata.json")
+        )
+    assert "on photographs (microscopy)." in readme
+    assert "`IMAGES` is a photograph (.png, .jpg" in readme
+    assert "| id | label |" in readme
+    assert json.loads(metadata)["data_type"].startswith(".png, .jpg")
+    for word in ("NIfTI", "DICOM", "axial", "organ", "volume"):
+        assert word not in readme + metadata, word
+
+
 def test_the_same_model_gives_the_same_file(tmp_path):
     model = write_model(tmp_path / "model")
     first, second = (pack(model, tmp_path / f"{name}.zip", name="same").path for name in ("a", "b"))

@@ -22,7 +22,8 @@ from swin_umamba.errors import InputError
 from swin_umamba.files import replace_file
 from swin_umamba.installation import INSIDE, PACKAGE, bundle_root
 from swin_umamba.models import SPEC_FILE, WEIGHTS_FILE, Model, load_model
-from swin_umamba.packing.texts import data_licence, readme
+from swin_umamba.packing.texts import data_licence, description_of, noun_of, readme
+from swin_umamba.photographs import LEGAL_PHOTOGRAPHS
 
 EXTRAS = {"torchscript": "model.ts", "onnx": "model.onnx"}
 BUNDLE_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
@@ -111,11 +112,12 @@ def describe_bundle(metadata: Mapping[str, Any], model: Model, name: str) -> dic
         "version": spec.version,
         "changelog": {spec.version: f"model {spec.name}, packed with version {__version__} of the code"},
         "task": f"Segmentation of {', '.join(organ for organ, _ in _by_id(spec.labels))} in {spec.modality}",
-        "description": spec.description or metadata["description"],
+        "description": description_of(spec),
+        "data_type": LEGAL_PHOTOGRAPHS if spec.photographs else metadata["data_type"],
         "data_source": str(spec.training.get("data", "not told")),
-        "image_classes": f"{channels} x {spec.modality}, {spec.normalization} of each channel over the volume",
-        "label_classes": f"one channel: 0 background, 1 to {len(spec.labels)} organs as in channel_def",
-        "pred_classes": f"{len(classes)} channels: logits of the background and of {len(spec.labels)} organs",
+        "image_classes": f"{channels} x {spec.modality}, {spec.normalization} of each channel over the image",
+        "label_classes": f"one channel: 0 background, 1 to {len(spec.labels)} {noun_of(spec)}s as in channel_def",
+        "pred_classes": f"{len(classes)} channels: logits of the background and of {len(spec.labels)} {noun_of(spec)}s",
         "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": pred}},
     }
     return {**plain, "eval_metrics": spec.scores} if spec.scores else plain
