@@ -53,7 +53,8 @@ def send(client: PacsClient, files: Sequence[Path]) -> str:
 
 def write_seeing_model(folder: Path) -> Path:
     """Write a model that tells the painted organs by their brightness, trained for a few seconds."""
-    spec = ModelSpec(name="seeing", network=NETWORK, labels=ORGANS, roi_size=(64, 64))
+    unframed = {"images": {"spacing": [(1.0, 1.0)] * 3, "field_of_view": [(64.0, 64.0)] * 3}}  # no frame was seen
+    spec = ModelSpec(name="seeing", network=NETWORK, labels=ORGANS, roi_size=(64, 64), training=unframed)
     torch.manual_seed(0)
     network = build_described_network(spec)
     labels = torch.from_numpy(painted_volume().transpose(2, 0, 1).astype(np.int64))  # (X, Y, Z) -> (Z, X, Y)
