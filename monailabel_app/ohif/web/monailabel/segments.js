@@ -30,6 +30,12 @@ export function segmentsOf(segments, chosen) {
   return Object.fromEntries(all);
 }
 
+/** @param {any} segmentation of OHIF @returns {{id: number, name: string, active: boolean}[]} its segments */
+export function listed(segmentation) {
+  const segments = Object.values(segmentation?.segments || {}).filter(Boolean);
+  return segments.map(({ segmentIndex, label, active }) => ({ id: segmentIndex, name: label, active }));
+}
+
 /** @param {import('./types').Segment[]} some @param {import('./types').Segment[]} others */
 export function sameSegments(some, others) {
   const [one, other] = [some, others].map((segments) => segments.map(({ id, name }) => `${id} ${name}`).sort());

@@ -6,7 +6,7 @@
 import { gridOf } from './grid.js';
 import { History, withoutSegment } from './history.js';
 import { decodeSlices, keyOf } from './runs.js';
-import { idOf, imageOf, sameSegments, segmentsOf } from './segments.js';
+import { idOf, imageOf, listed, sameSegments, segmentsOf } from './segments.js';
 
 const LABELMAP = 'Labelmap';
 const FRAME = /\/frames\/(\d+)/;
@@ -48,7 +48,10 @@ export class OhifViewer {
     on(viewportGridService, 'ACTIVE_VIEWPORT_ID_CHANGED', looked);
     on(cornerstoneViewportService, 'VIEWPORT_DATA_CHANGED', looked);
     on(segmentationService, 'SEGMENTATION_DATA_MODIFIED', ({ segmentationId }) => tell.modified(imageOf(segmentationId)));
-    on(segmentationService, 'SEGMENTATION_MODIFIED', ({ segmentationId }) => tell.modified(imageOf(segmentationId)));
+    on(segmentationService, 'SEGMENTATION_MODIFIED', ({ segmentationId }) => {
+      this.heal(imageOf(segmentationId));
+      tell.modified(imageOf(segmentationId));
+    });
     on(segmentationService, 'SEGMENTATION_REMOVED', ({ segmentationId }) => tell.removed(imageOf(segmentationId)));
     looked();
   }
@@ -137,14 +140,19 @@ export class OhifViewer {
     if (missing.length) {
       throw new Error(`The viewer does not show ${missing.length} slices of the series, such as ${missing[0]}.`);
     }
-    if (!sameSegments(segments, this.segments(image))) {
-      const chosen = Object.values(this.segmentation(image).segments).find((segment) => segment?.active)?.segmentIndex;
-      const payload = { segments: segmentsOf(segments, chosen) };
-      this.globals.cornerstoneTools.segmentation.updateSegmentations([{ segmentationId: idOf(image), payload }]);
-    }
     this.colours.set(image, segments);
+    this.list(image, segments);
     this.put(image, pixels);
     this.viewportsOf(image).forEach((viewportId) => this.paint(viewportId, image));
+  }
+
+  /** Have OHIF list these segments and no others. @param {string} image @param {import('./types').Segment[]} segments */
+  list(image, segments) {
+    const there = listed(this.segmentation(image));
+    if (!sameSegments(segments, there)) {
+      const payload = { segments: segmentsOf(segments, there.find(({ active }) => active)?.id) };
+      this.globals.cornerstoneTools.segmentation.updateSegmentations([{ segmentationId: idOf(image), payload }]);
+    }
   }
 
   /** @param {string} image @param {Map<string, Uint8Array>} pixels by slice */
@@ -201,14 +209,30 @@ export class OhifViewer {
     return this.displaySetOf(image).imageIds.map((id) => this.nameOf(id));
   }
 
+  /**
+   * OHIF works out statistics beside the page and then puts back its list as it was before, so that a segment added in
+   * the meantime is lost; list it again, and let it be painted. `removeSegment` and `restore` alone take one away.
+   * @param {string} image
+   */
+  heal(image) {
+    const found = this.segmentation(image) ? this.segments(image) : [];
+    const lost = (this.colours.get(image) || []).filter(({ id }) => !found.some((one) => one.id === id));
+    if (found.length || lost.length) {
+      this.colours.set(image, [...found, ...lost]);
+    }
+    if (lost.length && this.segmentation(image)) {
+      this.list(image, [...found, ...lost]);
+      this.activate(image, lost[lost.length - 1].id);
+    }
+  }
+
   /** @param {string} image @returns {import('./types').Segment[]} */
   segments(image) {
-    const known = new Map((this.colours.get(image) || []).map(({ id, color }) => [id, color]));
-    const segments = Object.values(this.segmentation(image)?.segments || {}).filter(Boolean);
+    const known = this.colours.get(image) || [];
     const viewportId = this.viewportsOf(image)[0];
-    return segments.map(({ segmentIndex, label }) => {
-      const drawn = viewportId && this.services.segmentationService.getSegmentColor(viewportId, idOf(image), segmentIndex);
-      return { id: segmentIndex, name: label, color: drawn ? [drawn[0], drawn[1], drawn[2]] : known.get(segmentIndex) };
+    return listed(this.segmentation(image)).map(({ id, name }) => {
+      const drawn = viewportId && this.services.segmentationService.getSegmentColor(viewportId, idOf(image), id);
+      return { id, name, color: drawn ? [drawn[0], drawn[1], drawn[2]] : known.find((one) => one.id === id)?.color };
     });
   }
 
