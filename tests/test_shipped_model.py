@@ -8,8 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from helpers_bundle import BUNDLE
+from helpers_bundle import BUNDLE, write_model
 from helpers_data import real_data
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from swin_umamba.inferers import AxialSliceInferer
 from swin_umamba.models import default_model, file_sha256, load_model, read_spec
@@ -42,6 +43,14 @@ def test_half_precision_weights_become_float32_and_segment_a_small_volume():
     labels = inferer(MetaTensor(volume, affine=torch.diag(torch.tensor([2.5, 2.5, 6.0, 1.0]))), model.network)
     assert labels.shape == volume.shape
     assert int(labels.max()) <= 4
+
+
+def test_inference_frames_small_slices_only_for_models_that_have_seen_a_frame(tmp_path):
+    for model, framed in ((FOLDER, False), (write_model(tmp_path / "tiny"), True)):
+        parser = ConfigParser()
+        parser.read_config(BUNDLE / "configs" / "inference.yaml")
+        parser.update({"model": str(model), "device": "cpu"})
+        assert parser.get_parsed_content("inferer").frame is framed
 
 
 def test_it_is_taken_where_nothing_was_trained(tmp_path):
