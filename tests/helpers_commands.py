@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -89,12 +89,14 @@ class Started:
         return self._process.is_running()
 
     def terminate(self) -> None:
-        """Ask it to stop."""
-        os.kill(self.pid, signal.SIGTERM)
+        """Ask it to stop; nothing happens if it has ended."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process.terminate()
 
     def kill(self) -> None:
-        """End it at once."""
-        os.kill(self.pid, signal.SIGKILL)
+        """End it at once; nothing happens if it has ended."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process.kill()
 
     def wait(self, seconds: float = SECONDS) -> None:
         """Wait for its end.
