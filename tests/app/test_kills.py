@@ -154,8 +154,12 @@ def test_a_batch_that_was_killed_goes_on_where_it_was(life):
     assert len(state["kept"]) + len(state["done"]) == state["total"] == count
     assert len(state["kept"]) <= len(done) + 1  # one may have been stored, and not yet told of
     assert state["failed"] == {}
-    states = server.get("/worklist/").json()["progress"]
-    assert (states["automatic"], states["corrected"]) == (count, IMAGES - count)
+
+    def counted():  # the server sees a moment later what another process has written
+        states = server.get("/worklist/").json()["progress"]
+        return (states["automatic"], states["corrected"]) == (count, IMAGES - count)
+
+    wait_until(counted)
     check_labels(life)
 
 
