@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from scan.cases import FAST_TARGETS, assert_close, map_inputs, sequence_inputs, skip_unless
-from swin_umamba.cpu import threads
 from swin_umamba.errors import InputError
 from swin_umamba.scan import (
     available_backends,
@@ -177,16 +175,6 @@ def test_command_prints_a_table():
     printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert [line.split()[0] for line in printed.splitlines()[:5]] == ["cpu", "cuda", "triton", "mamba_ssm", "reference"]
     assert "auto on cpu: " in printed
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_forked_process_gets_threads_of_its_own():
-    parent = threads._pool().submit(os.getpid).result()  # the pool's threads do not survive the fork
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)
-        os._exit(0 if threads._pool().submit(os.getpid).result() != parent else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_compiles_as_one_graph_under_autocast():

@@ -1,21 +1,28 @@
 """Work on all cores by compiled functions that hold no Python lock.
 
-Numba's own thread layers refuse calls from several threads at once, which a server makes, hence the pool here.
+It runs on PyTorch's own OpenMP threads. They wait for more work in a busy loop after each operator of PyTorch, so that
+other threads would have to fight them for the cores. Where that library cannot be reached (another system, a forked
+child), a pool does the work. Numba's thread layers refuse calls from several threads at once, which a server makes.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _lock = threading.Lock()
+_born = os.getpid()  # of the process that may have OpenMP threads; they do not survive a fork
+_Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def compiled(function: Callable) -> Any:
@@ -34,24 +41,50 @@ def run(call: Callable[[Any], object], units: Iterable[Any]) -> None:
     An error of a call is raised here, after the other calls.
     """
     left = deque(units)
-    helpers = min(torch.get_num_threads(), len(left)) - 1
-    others = [_pool().submit(_drain, call, left) for _ in range(helpers)]
-    try:
-        _drain(call, left)
-    finally:
-        errors = [other.exception() for other in others]
+    threads = min(torch.get_num_threads(), len(left))
+    errors: list[BaseException] = []
+    work = partial(_drain, call, left, errors)
+    parallel = openmp() if os.getpid() == _born else None
+    if threads < 2:
+        work()
+    elif parallel is not None:
+        parallel(_Body(lambda _: work()), None, threads, 0)
+    else:
+        others = [_pool().submit(work) for _ in range(threads - 1)]
+        work()
+        for other in others:
+            other.result()
     for error in errors:
-        if error is not None:
-            raise error
+        raise error
 
 
-def _drain(call: Callable[[Any], object], left: deque) -> None:
+@cache
+def openmp() -> Any:
+    """Return GOMP_parallel(body, data, threads, flags) of the OpenMP library that PyTorch itself uses, if there is one.
+
+    A symbol is looked up in a library and then in what that library was linked with.
+    """
+    if not torch.backends.openmp.is_available():
+        return None
+    try:
+        parallel = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    parallel.argtypes, parallel.restype = [_Body, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    return parallel
+
+
+def _drain(call: Callable[[Any], object], left: deque, errors: list[BaseException]) -> None:
     while True:
         try:
             unit = left.popleft()
         except IndexError:
             return
-        call(unit)
+        try:
+            call(unit)
+        except BaseException as error:  # must not leave a thread of OpenMP; this thread raises it
+            errors.append(error)
+            return
 
 
 def _pool() -> ThreadPoolExecutor:
