@@ -20,7 +20,8 @@ from swin_umamba.cuda import plain_conv_silu, plain_instance_norm, plain_layer_n
 from .lanes import LANES
 from .threads import run
 
-_PARTS = 16  # of a map, as units of work; sums are over parts, so the result is the same on any number of cores
+# A map is cut into parts as units of work; sums are over parts, so the result is the same on any number of cores.
+_PARTS, _PART_BYTES = 16, 2**19  # at most so many, none smaller: threads take turns to ask for one (tens of us)
 _TYPES = (torch.float32, torch.bfloat16)
 
 
@@ -51,7 +52,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gate: Tensor
     y = torch.empty(x.shape, dtype=_result(x), device="cpu")
     arguments = (_array(matrix), _array(around), column, _row(weight), _row(bias), np.float32(eps))
     target = _array(y.view(-1, channels))
-    run(lambda part: kernels.layer_norm(*arguments, target, *part), _parts(len(matrix)))
+    run(lambda part: kernels.layer_norm(*arguments, target, *part), _parts(len(matrix), target))
     return y
 
 
@@ -65,8 +66,9 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     matrix, column = _rows(x)
     y = torch.empty(x.shape, dtype=_result(x), device="cpu")
     taps = _array(weight.reshape(channels, 9).t())  # (D, 1, 3, 3) -> (9, D)
-    arguments = (_array(matrix), column, taps, _row(bias), _array(y.view(-1, channels)), height, width)
-    run(lambda part: kernels.conv_silu(*arguments, *part), _parts(images * height))
+    target = _array(y.view(-1, channels))
+    arguments = (_array(matrix), column, taps, _row(bias), target, height, width)
+    run(lambda part: kernels.conv_silu(*arguments, *part), _parts(images * height, target))
     return y
 
 
@@ -104,7 +106,7 @@ def _instance(
         second = np.stack([np.ones_like(own[0]), np.zeros_like(own[0])])
     nothing = rows[:0] if others is None else others
     factor = np.float32(slope)
-    parts = _parts(len(rows))
+    parts = _parts(len(rows), rows)
     run(lambda part: kernels.instance_apply(rows, own, nothing, second, factor, target, *part), parts)
 
 
@@ -112,7 +114,7 @@ def _scale(rows: np.ndarray, several: int, weight: Tensor | None, bias: Tensor |
     """Return factor and summand (2, C) that normalise an image's rows (R, several * C)."""
     from . import kernels
 
-    parts, width = _parts(len(rows)), rows.shape[1]
+    parts, width = _parts(len(rows), rows), rows.shape[1]
     channels = width // several
     first = torch.from_numpy(rows[0, :channels])
     shift = (first.view(torch.bfloat16) if rows.dtype == np.int16 else first).float().repeat(several).numpy()[None]
@@ -166,7 +168,7 @@ def _flat(x: Tensor, several: int) -> np.ndarray:
     return _array(x.permute(1, 2, 0).view(-1, several * x.shape[0]))
 
 
-def _parts(count: int) -> list[Any]:
-    """Cut `count` rows into parts (first, last)."""
-    step = -(-count // _PARTS)
+def _parts(count: int, y: np.ndarray) -> list[Any]:
+    """Cut the `count` rows of a map that is written to y, or read from it, into parts (first, last)."""
+    step = -(-count // max(1, min(_PARTS, y.nbytes // _PART_BYTES)))
     return [(first, min(first + step, count)) for first in range(0, count, step)]
