@@ -5,9 +5,10 @@
 The server's own code segments a phantom of 320 x 320 x 72: it loads the network and warms up as a starting server does
 ("start"), answers the first request ("first") and then the same one again ("later", the median). Stages: model (find
 the network), load (read, orient, normalise), network (with resampling, argmax and confidence; "calls" are the network's
-own part of it), post (clean-up, back to the file's orientation, anatomy checks), write. OHIF gets its organs from .nii.gz,
-3D Slicer from .nrrd. Neither MONAI Label nor a browser is needed, so it also runs on a GPU machine that has PyTorch,
-MONAI and little else; what a request costs beyond this, HTTP and drawing, is measured by serving.py and viewer.py.
+own part of it), post (clean-up, back to the file's orientation, anatomy checks), write. OHIF gets its organs from
+.nii.gz, 3D Slicer from .nrrd. Neither MONAI Label nor a browser is needed, so it also runs on a GPU machine that has
+PyTorch, MONAI and little else; what a request costs beyond this, HTTP and drawing, is measured by serving.py and
+viewer.py.
 """
 
 from __future__ import annotations
