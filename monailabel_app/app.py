@@ -18,18 +18,19 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import ImageNotFoundException
 from swin_umamba import __version__
 from swin_umamba.errors import InputError
+from swin_umamba.label_maps import DISCLAIMER
 from swin_umamba.models import ModelSpec
-from swin_umamba.outputs import DISCLAIMER
 
 from monailabel_app.batch import BatchSegmentation
 from monailabel_app.datastore import SafeDatastore, check_label
 from monailabel_app.history import History
-from monailabel_app.infer import SegmentationTask, flag_of
+from monailabel_app.infer import SegmentationTask
 from monailabel_app.meanings import label_info
 from monailabel_app.pacs.connection import is_url
 from monailabel_app.pacs.datastore import SEND, PacsDatastore
 from monailabel_app.pacs.keeper import Keeper
 from monailabel_app.pacs.opening import open_pacs
+from monailabel_app.segmenter import flag_of
 from monailabel_app.settings import TEMPORARY, AppSettings
 from monailabel_app.strategies import First, RandomImage, Uncertainty
 from monailabel_app.train import FineTuneTask

@@ -15,7 +15,7 @@ from swin_umamba.data import save_datalist
 from swin_umamba.data.labels import organ_name
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
-from swin_umamba.outputs import save_label_map
+from swin_umamba.label_maps import save_label_map
 
 from monailabel_app.datastore import SafeDatastore, check_label, read_volume
 from monailabel_app.meanings import label_values, map_by_name

@@ -26,8 +26,8 @@ from swin_umamba.transforms import CheckVolumed
 
 from monailabel_app.grids import check_lies, turned_like, written
 from monailabel_app.history import History
-from monailabel_app.infer import load_volume
 from monailabel_app.inventory import brought_up_to_date, files_in, is_hidden
+from monailabel_app.segmenter import load_volume
 
 logger = logging.getLogger(__name__)
 

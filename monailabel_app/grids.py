@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from swin_umamba.errors import InputError
-from swin_umamba.outputs import save_label_map
+from swin_umamba.label_maps import save_label_map
 
 from monailabel_app.meanings import label_values
 

@@ -8,13 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import itk
 import nibabel as nib
 import numpy as np
 from monai.data import MetaTensor
 from swin_umamba.dicom.source import LPS_TO_RAS
 from swin_umamba.errors import InputError
-from swin_umamba.outputs import save_label_map
+from swin_umamba.label_maps import save_label_map
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 DTYPES = ("uint8", "uint16", "int16")
@@ -47,6 +46,8 @@ def write_result(labels: MetaTensor, folder: str | os.PathLike, extension: str, 
     os.close(handle)
     try:
         if extension == ".nrrd":
+            import itk  # only NRRD needs it
+
             itk.imwrite(_as_itk(labels, np.dtype(dtype)), name, compression=compress)
         else:
             save_label_map(name, labels)
@@ -62,6 +63,8 @@ def _as_itk(labels: MetaTensor, dtype: np.dtype) -> Any:
     MONAI's `ITKWriter` sends the label map through its resampler, which fails where an axis of the image is not the
     patient's axis of the same number, as in coronal and sagittal acquisitions.
     """
+    import itk
+
     voxels = labels.cpu().numpy()[0].astype(dtype)
     image = itk.image_from_array(np.ascontiguousarray(voxels.transpose(2, 1, 0)))  # (X, Y, Z) -> (Z, Y, X)
     affine = LPS_TO_RAS @ labels.affine.cpu().numpy()

@@ -21,8 +21,8 @@ from swin_umamba.workflows import evaluate_model, run_workflow
 
 from monailabel_app.cases import write_datalist
 from monailabel_app.datastore import SafeDatastore
-from monailabel_app.infer import device_name, flag_of
 from monailabel_app.processes import BUSY, lower_priority
+from monailabel_app.segmenter import device_name, flag_of
 from monailabel_app.settings import AppSettings
 from monailabel_app.versions import ModelStore, Version
 

@@ -18,8 +18,9 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from swin_umamba.files import replace_file
 from torch import Tensor, nn
 
-from monailabel_app.infer import SegmentationTask, find_image
+from monailabel_app.infer import SegmentationTask
 from monailabel_app.processes import IDLE, alive, lower_priority, start, tasks
+from monailabel_app.segmenter import find_image
 
 logger = logging.getLogger(__name__)
 

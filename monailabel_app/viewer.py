@@ -20,8 +20,8 @@ from monailabel.interfaces.exception import LabelNotFoundException
 from monailabel.interfaces.utils.app import app_instance
 from swin_umamba.data.labels import organ_colour, organ_name
 from swin_umamba.errors import InputError
+from swin_umamba.label_maps import save_label_map
 from swin_umamba.models import ModelSpec, file_sha256
-from swin_umamba.outputs import save_label_map
 
 from monailabel_app import processes
 from monailabel_app.checks import check_model, check_options

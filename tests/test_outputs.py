@@ -13,7 +13,8 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 from swin_umamba.errors import InputError
-from swin_umamba.outputs import CaseReport, CaseWriter, organ_volumes, save_label_map
+from swin_umamba.label_maps import organ_volumes, save_label_map
+from swin_umamba.outputs import CaseReport, CaseWriter
 from swin_umamba.pictures import draw_case, on_screen, slices_to_show
 
 

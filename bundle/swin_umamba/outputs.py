@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.transforms import Orientation
@@ -23,19 +21,14 @@ from swin_umamba.engines import CaseEvaluator, case_name
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder, replace_file
 from swin_umamba.formats import DICOM_SEG, NIFTI, OUTPUT_FORMATS, no_series, output_formats
+from swin_umamba.label_maps import DISCLAIMER, organ_volumes, save_label_map
 from swin_umamba.models import ModelSpec
 from swin_umamba.photograph_outputs import write_photograph_results, write_photograph_tables
 from swin_umamba.photographs import is_photograph
 from swin_umamba.pictures import PICTURE_DPI, draw_case
-from swin_umamba.readers import NIFTI_SUFFIXES, suffix_of
 from swin_umamba.transforms import file_name
 
 REPORT_FILE, VOLUMES_FILE = "report.json", "volumes.csv"
-FORM_FIELDS = (
-    *("sform_code", "srow_x", "srow_y", "srow_z", "qform_code", "quatern_b", "quatern_c", "quatern_d"),
-    *("qoffset_x", "qoffset_y", "qoffset_z", "pixdim", "xyzt_units"),
-)
-DISCLAIMER = "For research; not for clinical use."
 
 
 class CaseWriter:
@@ -122,48 +115,6 @@ class CaseWriter:
             raise InputError(f"output_format {name} needs the model's description; legal: a spec")
         write = write_segmentation if name == DICOM_SEG else write_structures
         write(labels, self.series[case], self.spec, path)
-
-
-def save_label_map(path: str | os.PathLike, labels: MetaTensor) -> None:
-    """Write a label map as NIfTI, uint8, with the shape and the geometry of the file that its image came from.
-
-    Of a NIfTI image the sform, the qform and their codes are copied bit by bit; for other formats both are the affine.
-
-    Args:
-        path: the file, `.nii.gz`.
-        labels: (1, X, Y, Z) whole numbers from 0 to 255, with affine and "filename_or_obj".
-    """
-    voxels = labels.cpu().numpy()[0].astype(np.uint8)  # (1, X, Y, Z) -> (X, Y, Z)
-    source = file_name(labels)
-    if suffix_of(source) in NIFTI_SUFFIXES and Path(source).is_file():
-        original: Any = nib.load(source)
-        header = nib.Nifti1Header()
-        for field in FORM_FIELDS:
-            header[field] = original.header[field]
-        header["pixdim"][4:] = 1
-        header.set_data_dtype(np.uint8)
-        image = nib.Nifti1Image(voxels.reshape(original.shape[:3]), None, header)
-    else:
-        affine = labels.affine.cpu().numpy()
-        image = nib.Nifti1Image(voxels, affine)
-        image.set_sform(affine, code="scanner")
-        image.set_qform(affine, code="scanner")
-        image.header.set_xyzt_units("mm")
-    with replace_file(path) as temporary:
-        nib.save(image, temporary)
-
-
-def organ_volumes(labels: MetaTensor, organs: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    """Return each organ's volume in mL and in voxels, 0 for one that is not there.
-
-    Args:
-        labels: label map of whole numbers from 0 to 255, with its affine in mm.
-        organs: organ -> id.
-    """
-    voxels = labels.cpu().numpy()
-    voxel_ml = abs(float(np.linalg.det(labels.affine.cpu().numpy()[:3, :3]))) / 1000
-    counts = {organ: int(np.count_nonzero(voxels == value)) for organ, value in organs.items()}
-    return {organ: {"ml": round(count * voxel_ml, 3), "voxels": count} for organ, count in counts.items()}
 
 
 class CaseReport:

@@ -22,8 +22,8 @@ from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.exception import ImageNotFoundException
 from swin_umamba.errors import InputError
 from swin_umamba.files import make_writable_folder
+from swin_umamba.label_maps import save_label_map
 from swin_umamba.models import ModelSpec
-from swin_umamba.outputs import save_label_map
 
 from monailabel_app.datastore import check_label
 from monailabel_app.history import History

@@ -16,9 +16,9 @@ from swin_umamba.errors import InputError
 from monailabel_app import train
 from monailabel_app.checks import BATCH_OPTIONS, INFER_OPTIONS, TRAIN_OPTIONS, check_options, parse_json
 from monailabel_app.datastore import check_name
-from monailabel_app.infer import DISPLAYED, device_name, flag_of
 from monailabel_app.meanings import label_values
 from monailabel_app.results import check_result_options, parse_slices
+from monailabel_app.segmenter import DISPLAYED, device_name, flag_of
 
 MANY = settings(max_examples=300, derandomize=True, deadline=None, database=None)
 json_values = st.recursive(

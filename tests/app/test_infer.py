@@ -18,9 +18,10 @@ from scipy import ndimage
 from swin_umamba.dicom.source import read_source
 from swin_umamba.errors import InputError, input_error_of
 
-from monailabel_app.infer import SegmentationTask, labels_in
+from monailabel_app.infer import SegmentationTask
 from monailabel_app.meanings import add_names, label_info, with_model_ids
 from monailabel_app.results import write_result
+from monailabel_app.segmenter import labels_in
 from monailabel_app.settings import AppSettings
 from monailabel_app.versions import ModelStore
 
