@@ -1,6 +1,6 @@
 """Seconds from a request to its result inside the server's process, by stage, without a server.
 
-    python benchmarks/segmenting.py [--model models/chaos_mri] [--device auto] [--format .nii.gz] [--repeats 5]
+    python benchmarks/segmenting.py [--model models/chaos_mri] [--device auto] [--spacing 1.2 1.2 3]
 
 The server's own code segments a phantom of 320 x 320 x 72: it loads the network and warms up as a starting server does
 ("start"), answers the first request ("first") and then the same one again ("later", the median). Stages: model (find
@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 
@@ -90,11 +91,15 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     parser.add_argument("--format", default=".nii.gz", choices=[".nii.gz", ".nrrd"])
     parser.add_argument("--size", type=int, nargs=3, default=(320, 320, 72))
+    parser.add_argument("--spacing", type=float, nargs=3, help="mm; default: the phantom's own")
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
     device = choose_device(given.device)
     with tempfile.TemporaryDirectory() as place:
         voxels, _, affine = make_phantom(1, grid=tuple(given.size))
+        affine = (
+            affine if given.spacing is None else np.diag([-given.spacing[0], -given.spacing[1], given.spacing[2], 1])
+        )
         image = Path(write_nifti(Path(place) / "case.nii.gz", voxels, affine))
         task = segmenter(given.model, Path(place), str(device))
         begin = time.perf_counter()
@@ -105,6 +110,7 @@ def main() -> None:
         rows = [segment(task, calls, image, given.format) for _ in range(given.repeats + 1)]
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"torch {torch.__version__}, {device} ({card}), {task.name}, {list(given.size)}, {given.format}")
+    print(f"voxels of {np.abs(np.diag(affine)[:3]).round(2).tolist()} mm; slices larger than the model's go in windows")
     print(f"start: {start:.2f} s; memory of the process then {rest} MiB")
     report(rows)
     if device.type == "cuda":

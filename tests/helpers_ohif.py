@@ -17,6 +17,7 @@ from helpers_pacs import need, send, write_stack
 from helpers_server import Server
 from playwright.sync_api import Page, expect
 from pydicom.pixel_data_handlers.util import apply_modality_lut
+from pydicom.uid import generate_uid
 
 from monailabel_app.ohif.package import default_folder, find_site
 from monailabel_app.pacs.client import PacsClient
@@ -25,12 +26,17 @@ TOKEN = "a-token-of-tests-0123"
 ODD = "axial, 39 x 37"  # rows times columns is no multiple of 8, so one-bit frames do not end with a byte
 STACKS = (ODD, "coronal", "oblique")
 SPARE = "spare"  # a study that tests leave as it is
+TOOLS = "axial, 39 x 37, for the tools"
+PAIR = ("axial of two", "coronal of two")  # two series of one study
+PAIR_STUDY = generate_uid()
+STUDIES = len(STACKS) + 3
 
 WAIT = 60_000  # ms
 expect.set_options(timeout=30_000)  # ms; a machine that draws in software and does other things too is slow
 SMALL = (1200, 700)  # pixels of a page in which everything has its place
 READ = """label => {
-  const found = cornerstoneTools.segmentation.state.getSegmentations().find(s => s.label === label);
+  const all = cornerstoneTools.segmentation.state.getSegmentations();
+  const found = all.find(s => s.label === label || s.segmentationId === `monailabel-${label}`);
   return found.representationData.Labelmap.imageIds.map(id => {
     const image = cornerstone.cache.getImage(id);
     const uid = /instances\\/([0-9.]+)\\//.exec(image.referencedImageId)[1];
@@ -65,18 +71,25 @@ class Clinic:
         self.client = client
         self.headers: dict[str, pydicom.Dataset] = {}
         self.files: dict[str, list[Path]] = {}
-        for number, stack in enumerate((*STACKS, SPARE)):
-            place, tags = folder / f"dicom {number}", {"PatientID": f"P{number}", "PatientName": f"DOE^{number}"}
-            if stack == ODD:
-                labels = painted_volume((39, 37, 12))
-                affine = affine_of("LPS", (1.5, 1.25, 4.0))
-                files = write_series(place, ramp(labels).astype(float), affine, **{**COMPLETE, **tags})
-            else:
-                files, *_ = write_stack(place, "axial descending" if stack == SPARE else stack, **tags)
-            send(client, files)
-            self.headers[stack] = pydicom.dcmread(files[0])
-            self.files[stack] = files
+        for number, stack in enumerate((*STACKS, SPARE, TOOLS)):
+            self._add(folder, stack, number)
+        for stack in PAIR:
+            self._add(folder, stack, STUDIES - 1, StudyInstanceUID=PAIR_STUDY, SeriesDescription=stack)
         self.server: Server | None = None
+
+    def _add(self, folder: Path, stack: str, number: int, **more: str) -> None:
+        """Send a series of a patient with a number to the PACS."""
+        place, tags = folder / f"dicom {stack}", {"PatientID": f"P{number}", "PatientName": f"DOE^{number}", **more}
+        if stack in (ODD, TOOLS):
+            affine = affine_of("LPS", (1.5, 1.25, 4.0))
+            voxels = ramp(painted_volume((39, 37, 12))).astype(float)
+            files = write_series(place, voxels, affine, **{**COMPLETE, **tags})
+        else:
+            kind = {SPARE: "axial descending", PAIR[0]: "axial ascending", PAIR[1]: "coronal"}.get(stack, stack)
+            files, *_ = write_stack(place, kind, **tags)
+        send(self.client, files)
+        self.headers[stack] = pydicom.dcmread(files[0])
+        self.files[stack] = files
 
     def study(self, stack: str) -> str:
         return str(self.headers[stack].StudyInstanceUID)
@@ -103,11 +116,12 @@ class Clinic:
         return {str(image.SOPInstanceUID): apply_modality_lut(image.pixel_array, image) for image in found}
 
     def segmentation(self, stack: str) -> pydicom.Dataset:
-        """Return the segmentation that the PACS got last."""
+        """Return the segmentation of a series that the PACS got last."""
         study = self.study(stack)
-        found = [h for uid in self.client.series({"Modality": "SEG"}, study) for h in self.client.headers(study, uid)]
-        last = max(found, key=lambda header: int(header.InstanceNumber))
-        return self.client.instance(study, str(last.SeriesInstanceUID), str(last.SOPInstanceUID))
+        headers = [h for uid in self.client.series({"Modality": "SEG"}, study) for h in self.client.headers(study, uid)]
+        found = [self.client.instance(study, str(h.SeriesInstanceUID), str(h.SOPInstanceUID)) for h in headers]
+        ours = [h for h in found if h.ReferencedSeriesSequence[0].SeriesInstanceUID == self.series(stack)]
+        return max(ours, key=lambda header: int(header.InstanceNumber))
 
 
 class Reader:
@@ -215,7 +229,8 @@ class Reader:
         """Return the labels (row, column) of each image by its SOP instance UID, as the viewer holds them.
 
         Args:
-            label: of OHIF's segmentation; ours, or the description of a DICOM SEG that it has opened.
+            label: of OHIF's segmentation: ours, the UID of the series that ours is of, or the description of a DICOM
+                SEG that it has opened.
         """
         found = self.page.evaluate(READ, label)
         return {

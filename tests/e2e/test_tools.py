@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers_ohif import ODD, Reader, assert_same, planes_of
+from helpers_ohif import TOOLS, Reader, assert_same, planes_of
 from helpers_pacs import ORGANS
 from playwright.sync_api import expect
 
@@ -25,7 +25,7 @@ CORNERS = """points => {
 @pytest.fixture(scope="module")
 def person(clinic, regular: Reader) -> Reader:
     """Somebody at the series of odd size."""
-    regular.open(clinic.study(ODD))
+    regular.open(clinic.study(TOOLS))
     return regular
 
 
@@ -53,7 +53,7 @@ def assert_stored(clinic, person: Reader) -> None:
     """Store, and compare what the PACS got with what the viewer holds."""
     person.store()
     expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
-    assert_same(planes_of(clinic.segmentation(ODD)), person.voxels())
+    assert_same(planes_of(clinic.segmentation(TOOLS)), person.voxels())
 
 
 def fill(person: Reader, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -65,7 +65,7 @@ def fill(person: Reader, start: tuple[float, float], end: tuple[float, float]) -
 
 def test_threshold_brush_paints_the_grey_values_of_its_range(clinic, person: Reader, automatic):
     """The range is that of the series from the beginning; the brush here is larger than the image."""
-    grey = clinic.grey_values(ODD)
+    grey = clinic.grey_values(TOOLS)
     lowest, highest = (edge(list(grey.values())) for edge in (np.min, np.max))
     person.press(*["ArrowDown"] * 5)
     uid = person.slice()
@@ -178,7 +178,7 @@ def test_slices_are_segmented_again_and_the_others_stay(clinic, person: Reader, 
     one = person.voxels()
     assert changed(after, one) == [uids[4]]
     asked = {"slices": [{"uid": uids[4], "frame": 1}]}
-    answer = clinic.ask("POST", f"/viewer/images/{clinic.series(ODD)}/segment", json=asked).json()
+    answer = clinic.ask("POST", f"/viewer/images/{clinic.series(TOOLS)}/segment", json=asked).json()
     runs = answer["slices"][0]["runs"]
     np.testing.assert_array_equal(one[uids[4]].ravel(), np.repeat(runs[1::2], runs[0::2]))
     person.press("Control+z")

@@ -11,9 +11,14 @@ export function idOf(image) {
   return PREFIX + image;
 }
 
+/** @param {string} segmentationId @returns {boolean} whether it is one of ours */
+export function isOurs(segmentationId) {
+  return segmentationId.startsWith(PREFIX);
+}
+
 /** @param {string} segmentationId @returns {string} series instance UID, if it is one of ours */
 export function imageOf(segmentationId) {
-  return segmentationId.startsWith(PREFIX) ? segmentationId.slice(PREFIX.length) : segmentationId;
+  return isOurs(segmentationId) ? segmentationId.slice(PREFIX.length) : segmentationId;
 }
 
 /**

@@ -3,31 +3,25 @@
  * Slices are found by their SOP instance UIDs; OHIF has its images in an order of its own.
  * @module
  */
+import { Drawing, LABELMAP } from './drawing.js';
 import { gridOf } from './grid.js';
 import { History, withoutSegment } from './history.js';
 import { decodeSlices, keyOf } from './runs.js';
 import { idOf, imageOf, listed, sameSegments, segmentsOf } from './segments.js';
 
-const LABELMAP = 'Labelmap';
 const FRAME = /\/frames\/(\d+)/;
-const NO_IMAGES = ['SEG', 'RTSTRUCT', 'SR', 'PR', 'KO'];
 
 /** @typedef {import('./types').LabelViewer} LabelViewer */
 
 /** @implements {LabelViewer} */
-export class OhifViewer {
+export class OhifViewer extends Drawing {
   /**
    * @param {Record<string, any>} services of OHIF
    * @param {{cornerstone: any, cornerstoneTools: any}} [globals] as OHIF's page exposes them
    */
   constructor(services, globals = window) {
-    this.services = services;
-    this.globals = globals;
+    super(services, globals);
     this.history = new History(globals);
-    /** @type {Map<string, import('./types').Segment[]>} colours by series */
-    this.colours = new Map();
-    /** @type {Map<string, Set<number>>} organs that are not drawn, by series */
-    this.hidden = new Map();
     this.subscriptions = [];
   }
 
@@ -52,6 +46,7 @@ export class OhifViewer {
       this.heal(imageOf(segmentationId));
       tell.modified(imageOf(segmentationId));
     });
+    on(segmentationService, 'SEGMENTATION_REPRESENTATION_MODIFIED', () => this.separate());
     on(segmentationService, 'SEGMENTATION_REMOVED', ({ segmentationId }) => tell.removed(imageOf(segmentationId)));
     looked();
   }
@@ -59,30 +54,6 @@ export class OhifViewer {
   /** Stop telling. */
   unwatch() {
     this.subscriptions.splice(0).forEach(({ unsubscribe }) => unsubscribe());
-  }
-
-  /** The display set of images in the active viewport. */
-  activeDisplaySet() {
-    const { viewportGridService } = this.services;
-    const { viewports, activeViewportId } = viewportGridService.getState();
-    return this.imagesOf(viewports.get(activeViewportId));
-  }
-
-  /** @param {{displaySetInstanceUIDs?: string[]} | undefined} viewport of the grid */
-  imagesOf(viewport) {
-    const { displaySetService } = this.services;
-    const sets = (viewport?.displaySetInstanceUIDs || []).map((uid) => displaySetService.getDisplaySetByUID(uid));
-    return sets.find((set) => set?.imageIds?.length && !NO_IMAGES.includes(set.Modality));
-  }
-
-  /** @param {string} image series instance UID */
-  displaySetOf(image) {
-    const sets = this.services.displaySetService.getActiveDisplaySets();
-    const found = sets.find((set) => set.SeriesInstanceUID === image && set.imageIds?.length);
-    if (!found) {
-      throw new Error('The series is not open in the viewer.');
-    }
-    return found;
   }
 
   /**
@@ -245,11 +216,6 @@ export class OhifViewer {
     return this.slices(image).find((slice) => keyOf(slice) === name) || null;
   }
 
-  /** @param {string} image */
-  segmentation(image) {
-    return this.services.segmentationService.getSegmentation(idOf(image));
-  }
-
   /** @param {string} image @param {string} name @param {[number, number, number]} [color] */
   addSegment(image, name, color) {
     const config = { label: name, ...(color && { color: [...color, 255] }) };
@@ -268,55 +234,5 @@ export class OhifViewer {
   /** Make an organ the one that the brush paints. @param {string} image @param {number} id */
   activate(image, id) {
     this.services.segmentationService.setActiveSegment(idOf(image), id);
-  }
-
-  /** @param {string} image @param {number} id @returns {boolean} */
-  isVisible(image, id) {
-    const viewportId = this.viewportsOf(image)[0];
-    const { getSegmentIndexVisibility } = this.globals.cornerstoneTools.segmentation.config.visibility;
-    return !viewportId || getSegmentIndexVisibility(viewportId, { segmentationId: idOf(image), type: LABELMAP }, id);
-  }
-
-  /** @param {string} image @param {number} id @param {boolean} visible */
-  setVisible(image, id, visible) {
-    this.hidden.get(image)?.[visible ? 'delete' : 'add'](id);
-    for (const viewportId of this.viewportsOf(image)) {
-      this.services.segmentationService.setSegmentVisibility(viewportId, idOf(image), id, visible, LABELMAP);
-    }
-  }
-
-  /** @param {string} image @returns {string[]} viewports that draw its label */
-  viewportsOf(image) {
-    return this.services.segmentationService.getViewportIdsWithSegmentation(idOf(image));
-  }
-
-  /** Draw labels in viewports that show their series and do not draw them yet. */
-  async drawEverywhere() {
-    const { segmentationService, viewportGridService, cornerstoneViewportService } = this.services;
-    for (const [viewportId, viewport] of viewportGridService.getState().viewports) {
-      const image = this.imagesOf(viewport)?.SeriesInstanceUID;
-      const cornerstoneViewport = cornerstoneViewportService.getCornerstoneViewport(viewportId);
-      if (!image || !cornerstoneViewport || cornerstoneViewport.type === 'volume3d' || !this.segmentation(image)) {
-        continue;
-      }
-      const segmentationId = idOf(image);
-      if (!segmentationService.getSegmentationRepresentations(viewportId, { segmentationId }).length) {
-        await segmentationService.addSegmentationRepresentation(viewportId, { segmentationId, type: LABELMAP });
-      }
-      this.paint(viewportId, image);
-    }
-  }
-
-  /** Give the organs their colours. @param {string} viewportId @param {string} image */
-  paint(viewportId, image) {
-    const { segmentationService } = this.services;
-    for (const { id, color } of this.colours.get(image) || []) {
-      if (color && this.segmentation(image).segments[id]) {
-        segmentationService.setSegmentColor(viewportId, idOf(image), id, [...color, 255]);
-      }
-    }
-    for (const id of this.hidden.get(image) || []) {
-      segmentationService.setSegmentVisibility(viewportId, idOf(image), id, false, LABELMAP);
-    }
   }
 }
