@@ -63,6 +63,7 @@ CHANGES = {  # what the documents leave open
     "IMAGES": "images",
     "RESULTS": "results/own",
     "--include torchscript,onnx": "",  # tests/packing and tests/test_onnx_export.py
+    "--training 48": "--training 2",
     "--workers 0 1 2": "--workers 0 --batches 2 --steps 3 --set datalist=data.json network_name=swin_umamba_d_tiny",
     "swin_umamba.planning mydata_fold0.json": "swin_umamba.planning mydata_fold0.json --network swin_umamba_tiny",
     "swin_umamba.planning data.json": "swin_umamba.planning data.json --network swin_umamba_tiny",
@@ -158,7 +159,7 @@ def test_commands_of_a_document_run(world, document):
             continue
         run(command, CHANGES)
         if "swin_umamba.data phantom" in command:
-            shrink(Path("mydata"))
+            shrink(Path(command.split()[4]))
         if "swin_umamba.packing" in command:
             with zipfile.ZipFile("mydata_bundle.zip") as archive:
                 archive.extractall()
