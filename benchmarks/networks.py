@@ -180,6 +180,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--iterations", type=int, help="default: 3 on a CPU, 20 on a GPU")
     parser.add_argument("--warm-up", type=int, help="default: 1 on a CPU, 5 on a GPU")
     parser.add_argument("--graphs", action="store_true", help="replay the networks as CUDA graphs, peers too")
+    parser.add_argument(
+        "--tune", action="store_true", help="let cuDNN try its convolutions, as train.yaml's cudnn_benchmark"
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile every network")
     given = parser.parse_args()
     given.iterations = given.iterations or (20 if given.device == "cuda" else 3)
@@ -190,6 +193,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the command line."""
     given = arguments()
+    torch.backends.cudnn.benchmark = given.tune
     where = torch.cuda.get_device_name() if given.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{where}; torch {torch.__version__}; {given.dtype}; {given.size}x{given.size}; {CLASSES} classes")
     label = f"{'network':20}{'backend':11}{'mode':11}{'batch':>5}"

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from torch.nn.parallel import DistributedDataParallel
 
 from swin_umamba.errors import InputError
 from swin_umamba.files import replace_file, save_tensors
@@ -96,7 +95,7 @@ class Checkpointing:
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
             "cases": self.cases,
-            "objects": {name: bare(part).state_dict() for name, part in self.objects.items()},
+            "objects": {name: part.state_dict() for name, part in self.objects.items()},
             "scaler": None if scaler is None else scaler.state_dict(),
             "validator": _validator_state(self.validator),
         }
@@ -125,7 +124,7 @@ class Checkpointing:
             )
         for name, part in self.objects.items():
             try:
-                bare(part).load_state_dict(state["objects"][name])
+                part.load_state_dict(state["objects"][name])
             except (KeyError, ValueError, RuntimeError) as error:
                 raise InputError(
                     f"{path} does not fit this training: {name}: {' '.join(str(error).split())}"
@@ -140,11 +139,6 @@ class Checkpointing:
         if not self.loaders:
             logger.warning("samples are drawn anew from their beginning: their loader cannot start at a given batch")
         logger.info("going on after epoch %d, from %s", state["epoch"], path)
-
-
-def bare(part: Any) -> Any:
-    """Return the network inside of `DistributedDataParallel`, anything else as it is."""
-    return part.module if isinstance(part, DistributedDataParallel) else part
 
 
 def fingerprint(cases: Iterable[Mapping[str, Any]]) -> str:

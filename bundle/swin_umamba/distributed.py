@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import signal
+import time
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any, TypeVar
@@ -12,9 +13,10 @@ from typing import Any, TypeVar
 import ignite.distributed as idist
 import torch
 import torch.distributed as dist
+from ignite.engine import Engine
+from monai.engines import IterationEvents
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
-from torch.nn.parallel import DistributedDataParallel
 
 from swin_umamba.devices import choose_device
 from swin_umamba.errors import InputError
@@ -78,7 +80,7 @@ def together() -> bool:
 def sum_over_ranks(value: Tensor) -> Tensor:
     """Return the sum of a tensor over all processes; gradients of all of them flow back into each one's part.
 
-    `DistributedDataParallel` averages gradients over processes. A loss that every process computes from such sums gets
+    `GradientAveraging` averages gradients over processes. A loss that every process computes from such sums gets
     the gradient that one process would have computed from the whole batch.
     """
     return all_reduce(value) if together() else value
@@ -168,10 +170,48 @@ def leave_processes() -> None:
         dist.destroy_process_group()
 
 
-def distribute(network: nn.Module, device: torch.device) -> DistributedDataParallel:
-    """Wrap a network so that its gradients are averaged over the processes; rank 0's weights win.
+def same_start(network: nn.Module) -> nn.Module:
+    """Give the network of every process the first one's weights and buffers; all processes have to ask for it."""
+    for value in network.state_dict().values() if together() else ():
+        dist.broadcast(value, src=0)
+    return network
 
-    Unused parameters are looked for because the coarsest head has weight 0 and the encoder may be frozen.
+
+class GradientAveraging:
+    """Average the gradients over the processes after each backward pass, before anything looks at them.
+
+    All of them travel in one piece, when the backward pass is over: it may have been replayed from a CUDA graph, whose
+    gradients `DistributedDataParallel` does not see. A process alone does nothing.
+
+    Args:
+        network: trained by every process, from the same start (`same_start`), with the same parameters frozen.
     """
-    devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=True)
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Act when the trainer has computed the gradients; of handlers of that event it must be the first."""
+        if together():
+            engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine | None = None) -> None:
+        """Replace each gradient by its mean over the processes."""
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        everything = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(everything)
+        everything /= dist.get_world_size()
+        parts = everything.split([gradient.numel() for gradient in gradients])
+        means = [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
+        torch._foreach_copy_(gradients, means)
+
+
+def finish_exchanges() -> None:
+    """Return when nothing that this process sent or asked for is under way, on a GPU.
+
+    NCCL's watchdog asks CUDA ten times a second how unfinished work stands, which would end a CUDA graph's recording in
+    this process; what is finished it forgets within a second.
+    """
+    if together() and torch.cuda.is_available():
+        torch.cuda.synchronize()
+        time.sleep(2)

@@ -67,20 +67,23 @@ def test_two_processes_learn_what_one_learns_and_the_first_evaluates_it(tmp_path
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")
-def test_two_gpus_learn_what_one_learns(tmp_path):
+@pytest.mark.parametrize("graphs", [False, True])
+def test_two_gpus_learn_what_one_learns(tmp_path, graphs):
     datalist = write_cases(tmp_path / "data", {"training": 3, "validation": 3}, labelled=["liver", "spleen"])
     shared = {**TINY, **STEPS, "datalist": datalist, "device_name": "cuda", "precision": "float32"}
-    for name, config, program in (("one", TRAIN.split(",")[0] + "]", ()), ("two", TRAIN, TORCHRUN)):
-        places = {"model_dir": tmp_path / name / "model", "output_dir": tmp_path / name / "out"}
-        given = flags({**shared, **places})
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, config, program in ((one, TRAIN.split(",")[0] + "]", ()), (two, TRAIN, TORCHRUN)):
+        places = {"model_dir": folder / "model", "output_dir": folder / "out"}
+        given = flags({**shared, **places, "cuda_graphs": graphs and folder == two})
         run = command("run", "training", "--config_file", config, *given, program=program, NVIDIA_TF32_OVERRIDE="0")
         assert run.returncode == 0, run.stderr[-3000:]
-    one, two = steps(tmp_path / "one"), steps(tmp_path / "two")
-    assert len(one) == len(two) == 20
-    assert float(one[0]["loss"]) - float(one[-1]["loss"]) > 0.05
-    for expected, found in zip(one, two, strict=True):
-        assert float(found["loss"]) == pytest.approx(float(expected["loss"]), abs=1e-4)  # cuDNN sums in another order
-    assert json.loads((tmp_path / "two/out/run.json").read_text())["parts"][0]["processes"] == 2
+    assert ("recording a CUDA graph" in run.stdout + run.stderr) == graphs
+    expected, found = steps(one), steps(two)
+    assert len(expected) == len(found) == 20
+    assert float(expected[0]["loss"]) - float(expected[-1]["loss"]) > 0.05
+    for first, second in zip(expected, found, strict=True):
+        assert float(second["loss"]) == pytest.approx(float(first["loss"]), abs=1e-4)  # cuDNN sums in another order
+    assert json.loads((two / "out/run.json").read_text())["parts"][0]["processes"] == 2
 
 
 def test_cases_are_shared_out_and_reported_once(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.engines import SupervisedTrainer
-from swin_umamba.distributed import distribute
 from swin_umamba.errors import InputError
 from swin_umamba.losses import DeepSupervisionLoss, PartialDiceCELoss
 from swin_umamba.networks import build_network
@@ -96,17 +95,6 @@ def test_a_training_on_a_cpu_is_not_recorded_and_the_network_is_itself_afterward
 def test_checkpointed_activations_cannot_be_recorded():
     with pytest.raises(InputError, match="cuda_graphs and activation_checkpointing"):
         TrainingGraphs(small(activation_checkpointing=True))
-
-
-def test_a_network_of_several_processes_cannot_be_recorded(tmp_path):
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        network = distribute(small(), torch.device("cpu"))
-        with pytest.raises(InputError, match="cuda_graphs true with multi_gpu_train.yaml; legal: false"):
-            TrainingGraphs(network)
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.gpu

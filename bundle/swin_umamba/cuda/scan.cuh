@@ -17,7 +17,7 @@
 #define THREADS 128
 #define CHANNELS 32
 #define TILE 32
-#define CHUNK 64
+#define CHUNK 32
 #define OWN (PADDED / 4)
 #define WIDTH (RANK + 2 * STATES)
 #define STRIDE (CHANNELS + 4)             // pads rows so that what a quarter of a warp accesses lies in different banks

@@ -1,4 +1,4 @@
-// Gradients of the scan. Chunks of 64 steps go from last to first: read them into shared memory, run them forwards from
+// Gradients of the scan. Chunks of 32 steps go from last to first: read them into shared memory, run them forwards from
 // the saved state and note the state before every eighth step, then take the eights from last to first, run each again
 // with all its states and decays in registers, and run the gradients backwards through it.
 #include "scan.cuh"

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
+from swin_umamba.distributed import finish_exchanges
 from swin_umamba.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -123,17 +124,15 @@ class TrainingGraphs:
     gradients of zero instead of none.
 
     Args:
-        network: trained by one process; activation checkpointing must be off.
+        network: activation checkpointing must be off. Of several processes each records its own; `GradientAveraging`
+            brings their gradients together.
         most: recordings that are kept; each holds the memory of a step.
 
     Raises:
-        InputError: if the network checkpoints activations, which cannot be recorded, or is trained by several
-            processes: NCCL asks CUDA how its work stands while a step is being recorded, which ends the recording.
+        InputError: if the network checkpoints activations, which cannot be recorded.
     """
 
     def __init__(self, network: nn.Module, *, most: int = 2) -> None:
-        if isinstance(network, nn.parallel.DistributedDataParallel):
-            raise InputError("cuda_graphs true with multi_gpu_train.yaml; legal: false, or one process without it")
         if any(getattr(module, "activation_checkpointing", False) for module in network.modules()):
             raise InputError("cuda_graphs and activation_checkpointing: give one of the two")
         self.network = network
@@ -164,6 +163,7 @@ class TrainingGraphs:
         if key not in self._recordings:
             logger.info("recording a CUDA graph of a training step for images %s", list(x.shape))
             self.network.__dict__.pop("forward", None)
+            finish_exchanges()
             with torch.autocast("cuda", enabled=False):
                 self._recordings[key] = graph_training(self.network, x.clone(), half)
             self.begin()

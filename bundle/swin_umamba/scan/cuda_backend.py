@@ -19,12 +19,12 @@ from swin_umamba.cuda import Kernels, cores_of, load_kernels, pointer, value_nam
 
 from .backends import BackendStatus
 
-CHUNK = 64  # steps between two saved states
+CHUNK = 32  # steps between two saved states
 TAKES_HALF = True
 MOST_STATES = 64  # more do not fit the shared memory of a block
 _CHANNELS, _THREADS, _WINDOW, _SUB, _STRIDE = 32, 128, 16, 8, 36  # as in the sources
 _MOST_LIFTED = 16  # larger ranks are lifted by a matrix product
-_BLOCKS_PER_CORE = 3
+_BLOCKS_PER_CORE = 4
 
 
 @cache
@@ -222,7 +222,7 @@ def ss2d_backward(
         real = dt_projs_weight.shape[2]
         weight = pad(dt_projs_weight.to(gsteps.dtype), (0, rank - real))  # (4, D, R)
         by_cell = gpacked.view(-1, groups, packed.shape[1])  # (B*L, 4, R+2N)
-        by_cell[:, :, :rank] = torch.bmm(gsteps, weight).transpose(0, 1)  # (4, B*L, R) -> (B*L, 4, R)
+        torch.bmm(gsteps, weight, out=by_cell[:, :, :rank].transpose(0, 1))  # (B*L, 4, R) as (4, B*L, R)
         low = packed.view(by_cell.shape)[:, :, :rank].transpose(0, 1)  # (4, B*L, R)
         gweight = torch.bmm(gsteps.transpose(1, 2), low)[:, :, :real]
         project = _pad_rank(x_proj_weight.to(packed.dtype), real).flatten(0, 1)  # (4*(R+2N), D)
