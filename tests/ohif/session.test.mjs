@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { confidenceOf } from '../../monailabel_app/ohif/web/monailabel/checks.js';
 import { emptyLabel, scopeOf, storedText } from '../../monailabel_app/ohif/web/monailabel/cases.js';
 import { decodeRuns, keyOf } from '../../monailabel_app/ohif/web/monailabel/runs.js';
 import { ServerError } from '../../monailabel_app/ohif/web/monailabel/server.js';
@@ -70,8 +71,17 @@ class FakeServer {
     return this.state.label;
   }
 
-  async segment(image, model, slices) {
+  async stopSegmenting(run) {
+    this.stopped = run;
+  }
+
+  async review(image, who) {
+    this.approved = { image, who };
+  }
+
+  async segment(image, model, slices, how) {
     this.asked = { image, model, slices };
+    this.how = how;
     const wanted = slices && new Set(slices.map(({ uid }) => uid));
     return { ...AUTOMATIC, slices: AUTOMATIC.slices.filter(({ uid }) => !wanted || wanted.has(uid)) };
   }
@@ -223,6 +233,55 @@ test('storing sends every slice with its name, who, and what it replaces', async
   assert.equal(all.kept.size, 0);
   assert.match(all.session.current.message.text, /in the PACS as DICOM SEG/);
   assert.deepEqual(all.renewed, ['S']);
+});
+
+test('warnings and confidence are kept apart from what is said of success, until a person stores', async () => {
+  const all = await opened();
+  const doubts = { warnings: ['spleen is in 5 pieces'], confidence: { liver: 0.97, spleen: 0.5 } };
+  all.server.segment = async () => ({ ...AUTOMATIC, ...doubts });
+  await all.session.segment(null);
+  const { current } = all.session;
+  assert.deepEqual([current.message.kind, current.message.text], ['done', 'Segmented. (0 s)']);
+  assert.deepEqual([current.origin.warnings, current.origin.confidence], [doubts.warnings, doubts.confidence]);
+  assert.deepEqual(SEGMENTS.map((segment) => confidenceOf(current, segment)), [0.97, 0.5]);
+  await paint(all, 'b', 1);
+  assert.deepEqual(SEGMENTS.map((segment) => confidenceOf(current, segment)), [null, 0.5]);
+  await all.session.store();
+  assert.equal(current.origin.warnings, undefined);
+});
+
+test('the doubts about an automatic label are told again when it is opened', async () => {
+  const all = setUp();
+  all.server.state = { label: { ...AUTOMATIC, warnings: ['no organ was found'], confidence: { liver: 0.9 } } };
+  await all.session.open('S');
+  assert.deepEqual(all.session.current.origin.warnings, ['no organ was found']);
+  assert.equal(confidenceOf(all.session.current, SEGMENTS[0]), 0.9);
+});
+
+test('a segmentation that takes too long is stopped, here and on the server', async () => {
+  const all = await opened();
+  all.server.segment = (image, model, slices, { run, signal }) => {
+    all.server.run = run;
+    return new Promise((_, failed) => signal.addEventListener('abort', () => failed(new Error('aborted'))));
+  };
+  const done = all.session.segment(null);
+  assert.equal(all.session.current.busy, 'Segmenting…');
+  all.session.current.stop();
+  await done;
+  const { message, busy, label, stop } = all.session.current;
+  assert.deepEqual([message.text, busy, label, stop], ['Stopped. Nothing was changed.', '', null, null]);
+  assert.equal(all.server.stopped, all.server.run);
+});
+
+test('a stored label is approved, until it is stored again', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  await all.session.store();
+  await all.session.review();
+  assert.deepEqual(all.server.approved, { image: 'S', who: 'Roe^Jane' });
+  assert.equal(all.session.current.reviewed, 'Roe^Jane');
+  await all.session.store();
+  assert.equal(all.session.current.reviewed, null);
 });
 
 test('what is left of an organ that was deleted is not sent', async () => {

@@ -8,14 +8,19 @@ import { Survey } from './survey.js';
 
 /** @param {string} image @returns {import('./types').Case} */
 export function newCase(image) {
-  const empty = { origin: null, base: null, label: null, stored: null, draft: null, message: null };
-  const visit = Date.now().toString(36) + Math.random().toString(36).slice(2);
-  return { image, visit, ...empty, counts: [], dirty: false, busy: '', hash: null, survey: new Survey() };
+  const empty = { origin: null, base: null, label: null, stored: null, draft: null, message: null, reviewed: null };
+  const idle = { busy: '', since: 0, stop: null };
+  return { image, visit: uniqueName(), ...empty, ...idle, counts: [], found: [], dirty: false, hash: null, survey: new Survey() };
+}
+
+/** @returns {string} that nobody else uses */
+export function uniqueName() {
+  return Date.now().toString(36) + Math.random().toString(36).slice(2);
 }
 
 /** @param {import('./types').Label} label @returns {import('./types').LabelOrigin} */
-export function originOf({ tag, by, time, model, model_version, pacs, digest }) {
-  return { tag, by, time, model, model_version, pacs, digest };
+export function originOf({ tag, by, time, model, model_version, pacs, digest, warnings, confidence }) {
+  return { tag, by, time, model, model_version, pacs, digest, warnings, confidence };
 }
 
 /**
