@@ -15,14 +15,18 @@ IMAGE = torch.zeros(1)
 
 
 def test_network_stops_before_its_next_step():
-    network, steps = nn.Identity(), 0
-    with pytest.raises(Stopped), stoppable("a"), watched(network):
-        for _ in range(5):
-            network(IMAGE)
-            steps += 1
-            if steps == 2:
-                assert stop("a")
-    assert steps == 2
+    network, steps = nn.Identity(), []
+
+    def run() -> None:
+        with stoppable("a"), watched(network):
+            for step in range(5):
+                network(IMAGE)
+                steps.append(step)
+                assert step != 1 or stop("a")
+
+    with pytest.raises(Stopped):
+        run()
+    assert steps == [0, 1]
     network(IMAGE)  # nothing of it is left
     assert not stop("a")
 

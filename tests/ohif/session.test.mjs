@@ -307,7 +307,7 @@ for (const [refusal, actions] of failures) {
     all.server.refusal = refusal;
     await all.session.store();
     const { message, dirty, busy } = all.session.current;
-    assert.match(message.text, new RegExp(`^Not stored: ${refusal.message} Your changes are still here`));
+    assert.match(message.text, new RegExp(`^Not stored: ${refusal.message.replace(/\.$/, '')}\\. Your changes are still here`));
     assert.deepEqual(message.actions, actions);
     assert.equal(dirty, true);
     assert.equal(busy, '');

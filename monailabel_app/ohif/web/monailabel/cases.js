@@ -94,7 +94,8 @@ export function failure(busy, error) {
   const status = error instanceof ServerError ? error.status : -1;
   const storing = busy === 'Storing…';
   const actions = { 401: ['login'], 409: ['replace', 'load'] }[status] || (storing ? ['again'] : []);
-  const text = storing ? `Not stored: ${error.message} Your changes are still here.` : error.message;
+  const why = /[.!?]$/.test(error.message) ? error.message : `${error.message}.`;
+  const text = storing ? `Not stored: ${why} Your changes are still here.` : why;
   return { kind: 'error', text, actions: storing ? [...actions, ...(status === 401 ? ['again'] : []), 'save'] : actions };
 }
 

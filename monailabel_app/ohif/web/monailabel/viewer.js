@@ -112,6 +112,7 @@ export class OhifViewer extends Drawing {
       throw new Error(`The viewer does not show ${missing.length} slices of the series, such as ${missing[0]}.`);
     }
     this.colours.set(image, segments);
+    this.viewportsOf(image).forEach((viewportId) => this.painted.delete(`${viewportId} ${image}`));
     this.list(image, segments);
     this.put(image, pixels);
     this.viewportsOf(image).forEach((viewportId) => this.paint(viewportId, image));
