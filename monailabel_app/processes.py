@@ -12,7 +12,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import processes, tasks
 
 BUSY, IDLE = 5, 19  # niceness of what a person waits for, and of what nobody waits for
-ERROR_CLASS = re.compile(r"^(?:[A-Za-z_]+\.)*[A-Za-z_]*(?:Error|Exception): ")  # before the message in a traceback
+ERROR = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception): (.+)")  # the last line of a traceback
 METHODS = ("train", "batch_infer", "scoring")
 _starting = threading.Lock()
 
@@ -59,12 +59,12 @@ def status(method: str, every: bool, check_if_running: bool) -> Any:
 
 
 def failure(method: str) -> str | None:
-    """Return the last words of the last task of a kind if it has failed; None if it has not, or none was started."""
+    """Return why the last task of a kind has failed; None if it has not, or none was started."""
     found = tasks(method)
     if not found or found[-1]["status"] != "ERROR":
         return None
-    lines = [str(line).strip() for line in found[-1].get("details") or () if str(line).strip()]
-    return ERROR_CLASS.sub("", lines[-1]) if lines else "no reason was given"
+    told = [match[1] for match in map(ERROR.match, found[-1].get("details") or ()) if match]
+    return told[-1] if told else "its process ended without a word"
 
 
 def stop_all() -> None:

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { confidenceOf } from '../../monailabel_app/ohif/web/monailabel/checks.js';
-import { emptyLabel, scopeOf, storedText } from '../../monailabel_app/ohif/web/monailabel/cases.js';
+import { emptyLabel, scopeOf, storedMessage } from '../../monailabel_app/ohif/web/monailabel/cases.js';
 import { decodeRuns, keyOf } from '../../monailabel_app/ohif/web/monailabel/runs.js';
 import { ServerError } from '../../monailabel_app/ohif/web/monailabel/server.js';
 import { Session } from '../../monailabel_app/ohif/web/monailabel/session.js';
@@ -379,7 +379,9 @@ test('leaving keeps what is not stored', async () => {
 });
 
 test('what became of a stored label is said', () => {
-  assert.match(storedText({ pacs: 'stored' }), /in the PACS/);
-  assert.match(storedText({ pacs: 'waits' }), /has not taken it yet/);
-  assert.match(storedText({ pacs: 'too many segments' }), /cannot have it: too many segments/);
+  const told = ['stored', 'waits', 'too many segments'].map((pacs) => storedMessage({ pacs }));
+  assert.deepEqual(told.map(({ kind }) => kind), ['done', 'warn', 'warn']);
+  assert.match(told[0].text, /in the PACS/);
+  assert.match(told[1].text, /has not taken it yet/);
+  assert.match(told[2].text, /cannot have it: too many segments/);
 });

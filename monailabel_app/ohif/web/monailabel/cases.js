@@ -57,15 +57,15 @@ export function draftOf({ visit, origin, base, label }, saved) {
   return { visit, saved, origin, base, label };
 }
 
-/** @param {import('./types').LabelOrigin} origin */
-export function storedText({ pacs }) {
+/** What became of a stored label. @param {import('./types').LabelOrigin} origin @returns {import('./types').Message} */
+export function storedMessage({ pacs }) {
   if (pacs === 'stored') {
-    return 'Stored, and in the PACS as DICOM SEG.';
+    return { kind: 'done', text: 'Stored, and in the PACS as DICOM SEG.' };
   }
   if (pacs === 'waits') {
-    return 'Stored on the server. The PACS has not taken it yet; the server sends it again until it does.';
+    return { kind: 'warn', text: 'Stored on the server. The PACS has not taken it yet; the server sends it again until it does.' };
   }
-  return `Stored on the server. The PACS cannot have it: ${pacs}`;
+  return { kind: 'warn', text: `Stored on the server. The PACS cannot have it: ${pacs}` };
 }
 
 /**
@@ -83,7 +83,7 @@ export async function stillWaits(opened, server, results) {
   const { label } = await server.image(opened.image);
   if (label?.digest === origin.digest && label.pacs !== 'waits') {
     origin.pacs = label.pacs;
-    opened.message = { kind: 'done', text: storedText(origin) };
+    opened.message = storedMessage(origin);
     results.renew(opened.image);
   }
   return origin.pacs === 'waits';

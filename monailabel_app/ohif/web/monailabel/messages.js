@@ -5,8 +5,9 @@
 import { checksOf } from './checks.js';
 import { button, dateText, el } from './dom.js';
 import { warningsOf } from './organs.js';
-import { LOGGED_OUT } from './server.js';
+import { LOGGED_OUT, NO_ANSWER } from './server.js';
 
+const MARKS = { error: '✕ ', warn: '⚠ ', done: '✓ ' };
 const FEW = 4; // organs that are named in one line
 
 /** @typedef {(action: string) => any} MakeButton makes the button of an action */
@@ -45,7 +46,8 @@ export function messages(session, action) {
 
 /** @param {string} problem @param {MakeButton} action */
 function trouble(problem, action) {
-  return el('div', { className: 'error', data: 'ml-problem', role: 'alert' }, problem, problem === LOGGED_OUT && action('login'));
+  const again = problem === NO_ANSWER && ' It is asked again every few seconds; what you draw is kept in this browser.';
+  return el('div', { className: 'error', data: 'ml-problem', role: 'alert' }, problem, again, problem === LOGGED_OUT && action('login'));
 }
 
 /** @param {import('./session.js').Session} session @param {import('./types').Draft} draft */
@@ -67,9 +69,9 @@ function progress({ busy, since, stop }, now) {
 /** @param {import('./types').Message} message @param {MakeButton} action */
 function told({ kind, text, actions = [] }, action) {
   const role = kind === 'error' ? 'alert' : 'status';
-  const mark = el('span', { ariaHidden: 'true' }, kind === 'error' ? '✕ ' : '✓ ');
+  const mark = el('span', { ariaHidden: 'true' }, MARKS[kind]);
   const buttons = actions.length > 0 && el('div', { className: 'ml-row' }, ...actions.map(action));
-  return el('div', { className: kind, data: `ml-${kind}`, role }, el('div', {}, mark, text), buttons);
+  return el('div', { className: kind === 'warn' ? 'check' : kind, data: `ml-${kind}`, role }, el('div', {}, mark, text), buttons);
 }
 
 /** What makes the whole label doubtful; what makes an organ so stands beside the organ. @param {import('./types').Case} opened */

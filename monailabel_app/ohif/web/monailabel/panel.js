@@ -24,6 +24,7 @@ export class Panel {
     this.viewer = viewer;
     this.parts = this.build();
     this.element = el('div', { className: 'ml' }, el('style', { textContent: STYLE }), ...this.layout());
+    this.element.addEventListener('keydown', keepKeys);
     session.listen(() => this.draw());
     this.draw();
   }
@@ -246,6 +247,13 @@ export class Panel {
       }
       await this.session.restore(draft);
     });
+  }
+}
+
+/** Enter and space press the button that has the focus; OHIF would reset its view. @param {KeyboardEvent} event */
+function keepKeys(event) {
+  if (['Enter', ' '].includes(event.key) && /** @type {Element} */ (event.target).matches('button, summary, input, select')) {
+    event.stopPropagation();
   }
 }
 

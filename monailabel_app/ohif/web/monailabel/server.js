@@ -3,6 +3,7 @@
  * @module
  */
 
+export const NO_ANSWER = 'The server does not answer.';
 export const LOGGED_OUT = 'You are not logged in any more.';
 
 /** What the server did not do, in its own words. */
@@ -131,7 +132,7 @@ export class Server {
     try {
       answer = await this.send(path, request);
     } catch {
-      throw new ServerError('The server does not answer.', 0);
+      throw new ServerError(NO_ANSWER, 0);
     }
     const text = await answer.text().catch(() => '');
     if (answer.status === 401) {

@@ -3,7 +3,7 @@
  * nothing of how either is made or of how the panel looks.
  * @module
  */
-import { draftOf, failure, lookAt, newCase, originOf, stillWaits, storedText, submissionOf } from './cases.js';
+import { draftOf, failure, lookAt, newCase, originOf, stillWaits, storedMessage, submissionOf } from './cases.js';
 import { segment } from './segmenting.js';
 import { Settling } from './settling.js';
 
@@ -133,7 +133,7 @@ export class Session {
       Object.assign(opened, { origin, base: origin.digest, stored: hash, reviewed: null });
       this.look(opened);
       this.keep(opened);
-      opened.message = { kind: 'done', text: storedText(origin) };
+      opened.message = storedMessage(origin);
       this.results.renew(opened.image);
     });
     await this.refresh();

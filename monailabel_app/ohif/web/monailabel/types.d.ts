@@ -91,7 +91,7 @@ export interface Draft {
 }
 
 export interface Message {
-  kind: 'error' | 'done';
+  kind: 'error' | 'warn' | 'done';
   text: string;
   /** What the person can do about it. */
   actions?: ('again' | 'replace' | 'load' | 'save' | 'login' | 'bring')[];

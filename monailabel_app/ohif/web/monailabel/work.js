@@ -35,6 +35,7 @@ export function training(session, ask) {
   return [
     el('div', { className: 'ml-row' }, button('Learn from corrections', start, { data: 'ml-train', disabled, title })),
     disabled && el('div', { className: 'small', textContent: 'There is no stored label to learn from yet.' }),
+    lastText(overview.training, model),
     failed && el('div', { className: 'error', data: 'ml-failed' }, `The last training has failed: ${failed}`),
     ...waiting(session, ask),
   ];
@@ -47,6 +48,13 @@ function underWay({ model, progress }, onstop) {
   const text = total ? `${model}: epoch ${epoch} of ${total}${dice}` : `${model}: starting…`;
   const bar = el('progress', { max: total || 1, ariaLabel: 'training', ...(total && { value: epoch }) });
   return [bar, el('div', { className: 'ml-row' }, el('span', { className: 'small' }, text), button('Stop', onstop, { className: 'plain' }))];
+}
+
+/** @param {import('./types').Training} training @param {string} model */
+function lastText({ progress }, model) {
+  const { epoch = 0, total_epochs: total = 0, best_metric: best } = progress[model] || {};
+  const dice = best === null || best === undefined ? '' : `, Dice ${best.toFixed(3)}`;
+  return epoch > 0 && el('div', { className: 'small' }, `last training of ${model}: ${epoch} of ${total} epochs${dice}`);
 }
 
 /** Versions that were learnt and are not used. @param {import('./session.js').Session} session @param {(action: () => Promise<any>) => void} ask */
