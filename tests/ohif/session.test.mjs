@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { confidenceOf } from '../../monailabel_app/ohif/web/monailabel/checks.js';
 import { emptyLabel, scopeOf, storedMessage } from '../../monailabel_app/ohif/web/monailabel/cases.js';
+import { warningsOf } from '../../monailabel_app/ohif/web/monailabel/organs.js';
 import { decodeRuns, keyOf } from '../../monailabel_app/ohif/web/monailabel/runs.js';
 import { ServerError } from '../../monailabel_app/ohif/web/monailabel/server.js';
 import { Session } from '../../monailabel_app/ohif/web/monailabel/session.js';
@@ -248,6 +249,17 @@ test('warnings and confidence are kept apart from what is said of success, until
   assert.deepEqual(SEGMENTS.map((segment) => confidenceOf(current, segment)), [null, 0.5]);
   await all.session.store();
   assert.equal(current.origin.warnings, undefined);
+});
+
+test('doubts about slices that were put into a stored label are told', async () => {
+  const all = setUp();
+  all.server.state = { label: { ...AUTOMATIC, tag: 'final', by: 'Anna' } };
+  await all.session.open('S');
+  all.server.segment = async () => labelOf({ c: [4, 2] }, { warnings: ['spleen is in 2 pieces'] });
+  await all.session.segment([NAMES[2]]);
+  assert.deepEqual(warningsOf(all.session.current), ['spleen is in 2 pieces']);
+  await all.session.store();
+  assert.deepEqual(warningsOf(all.session.current), []);
 });
 
 test('the doubts about an automatic label are told again when it is opened', async () => {

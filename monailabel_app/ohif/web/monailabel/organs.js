@@ -30,7 +30,7 @@ export function organRows(opened, viewer, draw) {
 
 /** @param {import('./types').Case} opened @returns {string[]} warnings, until a person has stored the label */
 export function warningsOf({ origin }) {
-  return (origin?.tag === 'original' && origin.warnings) || [];
+  return origin?.warnings || [];
 }
 
 /**
