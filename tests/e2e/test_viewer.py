@@ -25,7 +25,7 @@ def test_overview_says_what_the_panel_shows(clinic):
     (model,) = answer["models"]
     assert {entry["name"]: entry["id"] for entry in model["segments"]} == ORGANS
     assert all(len(entry["color"]) == 3 for entry in model["segments"])
-    assert (model["licence"], model["waits"]) == ("", None)
+    assert (model["licence"], model["waits"]) == ("unknown", None)
     assert answer["training"]["failed"] is None
     assert sorted(answer["strategies"]) == ["first", "random", "uncertainty"]
     assert answer["training"]["running"] is False

@@ -20,12 +20,12 @@ export function organRows(opened, viewer, draw) {
   const { segments } = opened.label;
   const { organs } = checksOf(warningsOf(opened), segments);
   const active = viewer.activeSegment(opened.image);
-  const head = ['click to paint', 'volume, confidence'].map((text) => el('span', { className: 'small', textContent: text }));
+  const sure = segments.some((segment) => confidenceOf(opened, segment) !== null);
+  const head = ['click to paint', sure ? 'volume, confidence' : 'volume'].map((text) => el('span', { className: 'small', textContent: text }));
   head[1].title = CONFIDENCE;
-  return [
-    el('div', { className: 'ml-row ml-head' }, ...head),
-    ...segments.map((segment) => row(opened, viewer, draw, segment, active === segment.id, organs.get(segment.id) || [])),
-  ];
+  const rows = segments.map((segment) => row(opened, viewer, draw, segment, active === segment.id, organs.get(segment.id) || []));
+  rows.forEach((one) => one.classList.toggle('unsure', !sure));
+  return [el('div', { className: 'ml-row ml-head' }, ...head), ...rows];
 }
 
 /** @param {import('./types').Case} opened @returns {string[]} warnings, until a person has stored the label */

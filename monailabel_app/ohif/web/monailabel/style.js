@@ -33,6 +33,7 @@ export const STYLE = `
 .ml .research { color: #ffce73; font-weight: 600; }
 .ml .title { font-weight: 600; color: #fff; }
 .ml .organ { display: grid; grid-template-columns: auto auto minmax(0, 1fr) auto 2.4em auto; gap: 6px; align-items: center; }
+.ml .organ.unsure { grid-template-columns: auto auto minmax(0, 1fr) auto 0 auto; }
 .ml .organ .name { background: none; color: inherit; text-align: left; padding: 1px 3px; }
 .ml .organ .name[aria-pressed=true] { background: #123d7c; color: #fff; box-shadow: inset 2px 0 #7bb2ff; }
 .ml .organ .number { font-size: 12px; color: #a9bdd8; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
