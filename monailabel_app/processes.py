@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -11,6 +12,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import processes, tasks
 
 BUSY, IDLE = 5, 19  # niceness of what a person waits for, and of what nobody waits for
+ERROR = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception): (.+)")  # the last line of a traceback
 METHODS = ("train", "batch_infer", "scoring")
 _starting = threading.Lock()
 
@@ -54,6 +56,15 @@ def status(method: str, every: bool, check_if_running: bool) -> Any:
     if found is None:
         raise HTTPException(404, detail)
     return found
+
+
+def failure(method: str) -> str | None:
+    """Return why the last task of a kind has failed; None if it has not, or none was started."""
+    found = tasks(method)
+    if not found or found[-1]["status"] != "ERROR":
+        return None
+    told = [match[1] for match in map(ERROR.match, found[-1].get("details") or ()) if match]
+    return told[-1] if told else "its process ended without a word"
 
 
 def stop_all() -> None:

@@ -28,6 +28,7 @@ from swin_umamba.transforms import LoadVolumed
 from monailabel_app.meanings import with_model_ids
 from monailabel_app.results import check_result_options, parse_slices, replace_slices, slices_in_ras, write_result
 from monailabel_app.settings import TEMPORARY, AppSettings
+from monailabel_app.stopping import watched
 from monailabel_app.versions import ModelStore, Version
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class Segmenter:
         image = item["image"]
         part = parse_slices(options.get("slices"), int(image.meta["spatial_shape"][2]))
         asked = None if part is None else slices_in_ras(part, image)
-        with torch.no_grad():
+        with torch.no_grad(), watched(network):
             prediction = MetaTensor(torch.zeros(image.shape, dtype=torch.uint8), meta=image.meta)
             where = asked or slice(None)
             prediction[..., where] = inferer(image[None, ..., where], network)[0].as_tensor()

@@ -35,6 +35,7 @@ from monailabel_app.pacs import endpoints as pacs_endpoints
 from monailabel_app.pacs.connection import PacsError
 from monailabel_app.pacs.datastore import PacsDatastore
 from monailabel_app.security import COOKIE, Guard, Rules, page_after_login
+from monailabel_app.stopping import Stopped
 from monailabel_app.versions import UnknownModel
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def create_app(rules: Rules | None = None) -> Any:
     _add_own_routes(api, rules)
     for kind, status in (
         (UnknownModel, 404), (ImageNotFoundException, 404), (LabelNotFoundException, 404),
-        (MONAILabelException, 400), (InputError, 400), (PacsError, 502),
+        (MONAILabelException, 400), (InputError, 400), (PacsError, 502), (Stopped, 409),
     ):  # fmt: skip
         api.add_exception_handler(kind, functools.partial(_refuse, status=status))
     api.add_exception_handler(Exception, _fail)

@@ -18,24 +18,26 @@ from fastapi import APIRouter, Body, HTTPException
 from monai.data import MetaTensor
 from monailabel.interfaces.exception import LabelNotFoundException
 from monailabel.interfaces.utils.app import app_instance
-from swin_umamba.data.labels import organ_colour, organ_name
+from swin_umamba.data.labels import organ_name
 from swin_umamba.errors import InputError
 from swin_umamba.label_maps import save_label_map
 from swin_umamba.models import ModelSpec, file_sha256
 
-from monailabel_app import processes
 from monailabel_app.checks import check_model, check_options
 from monailabel_app.datastore import read_volume
 from monailabel_app.endpoints import _known_image, _states
 from monailabel_app.history import DIGITS
 from monailabel_app.meanings import label_info, label_values, map_by_name
+from monailabel_app.overview import about_model, about_training, segments_of
 from monailabel_app.pacs.datastore import PacsDatastore
 from monailabel_app.pacs.labels import all_segments
 from monailabel_app.slices import SliceGrid, decode_slices, encode_slices
+from monailabel_app.stopping import stop, stoppable
 from monailabel_app.worklist import progress_of
 
 router = APIRouter(prefix="/viewer", tags=["Viewer"])
 SEGMENT_OPTIONS = ("device", "mirror", "largest_component")
+OWN_OPTIONS = ("slices", "client_id", "run")
 LONGEST_NAME = 64  # of a segment, as in DICOM
 
 
@@ -43,18 +45,13 @@ LONGEST_NAME = 64  # of a segment, as in DICOM
 def overview() -> Any:
     """Answer with all that does not depend on an image."""
     instance = app_instance()
-    models = []
-    for name in instance.names:
-        spec = instance.store.served(name).spec
-        about = {"name": name, "version": spec.version, "description": spec.description}
-        models.append({**about, "segments": _segments(spec)})
     return {
         "version": instance.version,
         "note": instance.info()["note"],
-        "models": models,
+        "models": [about_model(name, instance.store) for name in instance.names],
         "strategies": {name: strategy.description for name, strategy in instance._strategies.items()},
         "progress": progress_of(_states()),
-        "training": _training(),
+        "training": about_training(instance._trainers),
     }
 
 
@@ -92,22 +89,33 @@ def label(image: str) -> Any:
 def segment(image: str, model: str | None = None, request: dict[str, Any] = Body(default_factory=dict)) -> Any:
     """Answer with the model's label, of the slices that were asked for; only that of the whole image is kept.
 
-    The request holds "slices", {"uid", "frame"} of each, or none for the whole image, and the options of inference.
+    The request holds "slices", {"uid", "frame"} of each, or none for the whole image, the options of inference, and
+    "run", a name by which it can be stopped; the answer of one that was stopped is 409, and nothing of it is kept.
     """
     instance, store = app_instance(), _store(image)
     name = check_model(model or _spec(None).name, instance)
-    options = check_options({k: v for k, v in request.items() if k not in ("slices", "client_id")}, SEGMENT_OPTIONS)
+    options = check_options({k: v for k, v in request.items() if k not in OWN_OPTIONS}, SEGMENT_OPTIONS)
     grid = SliceGrid.of(store.series_folder(image))
     chosen = None if request.get("slices") is None else _positions(request["slices"], grid)
     part = {} if chosen is None else {"slices": f"{min(chosen)}-{max(chosen)}", "label": None}
-    result = instance.infer({**options, **part, "model": name, "image": image, "save_label": chosen is None})
+    with stoppable(request.get("run")):
+        result = instance.infer({**options, **part, "model": name, "image": image, "save_label": chosen is None})
     try:
         volume = read_volume(result["file"], "label")
     finally:
         with contextlib.suppress(FileNotFoundError):
             Path(result["file"]).unlink()
-    about = {key: result["params"][key] for key in ("model", "model_version", "warnings", "latencies")}
-    return {"tag": "original", "time": time.time(), **about, **_answer(image, grid, volume, _spec(name), chosen)}
+    about = {key: result["params"][key] for key in ("model", "model_version", "latencies")}
+    about |= {"tag": "original", "time": time.time(), **_doubts(result["params"])}
+    return {**about, **_answer(image, grid, volume, _spec(name), chosen)}
+
+
+@router.delete("/runs/{run}", summary="Stop a segmentation")
+def stop_segmenting(run: str) -> Any:
+    """End it before the network's next step, or before its first one if it waits for others."""
+    if not stop(run):
+        raise HTTPException(404, f"no segmentation {run[:64]!r} runs")
+    return {"run": run}
 
 
 @router.put("/images/{image}/label", summary="Store what a person made of a label")
@@ -167,7 +175,7 @@ def _tag_of(store: PacsDatastore, image: str) -> str | None:
 
 
 def _about(store: PacsDatastore, image: str, tag: str) -> dict[str, Any]:
-    """Return who or what made a label and when, and whether the PACS has it."""
+    """Return who or what made a label and when, what makes an automatic one doubtful, and whether the PACS has it."""
     info = {**store.get_label_info(image, tag), **store.label_meaning(image, tag)}
     return {
         "tag": tag,
@@ -177,7 +185,13 @@ def _about(store: PacsDatastore, image: str, tag: str) -> dict[str, Any]:
         "model_version": info.get("model_version"),
         "pacs": store.sending(image, tag),
         "digest": _digest(store, image, tag),
+        **(_doubts(info.get("params") or {}) if tag == "original" else {}),
     }
+
+
+def _doubts(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the warnings of a result, and its confidence {organ: 0 to 1}; one of an older server may lack them."""
+    return {"warnings": result.get("warnings", []), "confidence": result.get("confidence", {}).get("organs", {})}
 
 
 def _digest(store: PacsDatastore, image: str, tag: str) -> str:
@@ -202,13 +216,6 @@ def _spec(model: str | None) -> ModelSpec:
     return instance.store.served(model if model in instance.names else instance.names[0]).spec
 
 
-def _segments(spec: ModelSpec) -> list[dict[str, Any]]:
-    return [
-        {"id": number, "name": organ, "color": list(organ_colour(organ_name(organ)))}
-        for organ, number in spec.labels.items()
-    ]
-
-
 def _answer(
     image: str, grid: SliceGrid, volume: MetaTensor, spec: ModelSpec, chosen: Sequence[int] | None = None
 ) -> dict[str, Any]:
@@ -220,7 +227,7 @@ def _answer(
         "rows": grid.rows,
         "columns": grid.columns,
         "voxel_ml": grid.voxel_ml,
-        "segments": _segments(spec),
+        "segments": segments_of(spec),
         "slices": encode_slices(voxels, grid, chosen),
     }
 
@@ -251,12 +258,3 @@ def _names(segments: Any) -> dict[int, str]:
         if twice:
             raise InputError(f"segments: {what} {twice[0]!r} is there twice; legal: every {what} once")
     return dict(pairs)
-
-
-def _training() -> dict[str, Any]:
-    """Return whether a training runs, of which model, and how far the present or the last one is."""
-    running = processes.alive("train")
-    model = running[0]["request"].get("model") if running else None
-    trainers = app_instance()._trainers
-    stats = {name: trainer.stats() for name, trainer in trainers.items()}
-    return {"running": bool(running), "model": model, "progress": stats}

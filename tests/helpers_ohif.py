@@ -219,7 +219,7 @@ class Reader:
         self.page.fill("[data-cy=ml-name]", name)
         self.page.keyboard.press("Tab")
         self.page.click("[data-cy=ml-store]")
-        self.page.wait_for_selector("[data-cy=ml-done], [data-cy=ml-error]")
+        self.page.wait_for_selector("[data-cy=ml-done], [data-cy=ml-warn], [data-cy=ml-error]")
 
     def part(self, name: str):
         """Return a part of the panel."""

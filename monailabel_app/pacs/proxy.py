@@ -22,6 +22,7 @@ from monailabel_app.pacs.connection import PacsConnection, PacsError
 ASKED = ("accept", "accept-encoding", "accept-language", "content-type", "if-none-match", "if-modified-since", "range")
 ANSWERED = ("content-type", "content-encoding", "content-length", "content-range", "etag", "last-modified", "warning")
 RESOURCES = ("studies", "series", "instances", "bulk")
+COMMA = re.compile("%2C", re.IGNORECASE)  # between attributes; Orthanc 1.10 takes an encoded one as part of a name
 STORE = re.compile(r"studies(/[0-9.]+)?")
 FRAMES = re.compile(r"studies/([0-9.]+)/series/([0-9.]+)/instances/([0-9.]+)/frames/([0-9]+(?:,[0-9]+)*)")
 INSTANCES_KEPT = 4  # whose frames were cut here; a viewer asks for one after the other
@@ -67,9 +68,8 @@ class DicomProxy:
         await self._http.aclose()
 
     async def _send(self, request: Request, path: str) -> httpx.Response:
-        url = f"{self.connection.url}/{quote(path, safe='/,:')}" + (
-            f"?{request.url.query}" if request.url.query else ""
-        )
+        query = COMMA.sub(",", request.url.query)
+        url = f"{self.connection.url}/{quote(path, safe='/,:')}" + (f"?{query}" if query else "")
         headers = {"accept": "*/*", "accept-encoding": "identity"}
         headers |= {name: request.headers[name] for name in ASKED if name in request.headers}
         body = request.stream() if request.method == "POST" else None

@@ -82,7 +82,7 @@ def test_server_that_dies_and_pacs_that_is_away_are_told_and_nothing_is_lost(hos
             more = person.voxels()
             archive.close()
             person.store()
-            expect(person.part("done")).to_contain_text("The PACS has not taken it yet")
+            expect(person.part("warn")).to_contain_text("The PACS has not taken it yet")
             expect(person.part("badge")).to_contain_text("the PACS does not have it yet")
             archive.enter_context(hospital.pacs())
             expect(person.part("done")).to_contain_text("in the PACS as DICOM SEG", timeout=PATIENCE)

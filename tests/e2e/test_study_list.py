@@ -62,6 +62,18 @@ def test_pages_hold_every_study_once(page: Page):
     expect(rows(page)).to_have_count(PAGE)
 
 
+def test_studies_are_told_apart_by_their_descriptions(page: Page):
+    expect(page.get_by_text(COMPLETE["StudyDescription"], exact=True)).to_have_count(PAGE, timeout=SLOW)
+    expect(page.get_by_text("No Description")).to_have_count(0)
+
+
+def test_what_it_is_not_for_is_said_at_once_and_buttons_are_read_in_full(page: Page):
+    expect(page.get_by_text("For research. Not for clinical use.")).to_be_visible()
+    rows(page).first.click()
+    button = page.get_by_text("Segment", exact=True)
+    assert button.evaluate("node => node.scrollWidth <= node.clientWidth"), "cut off"
+
+
 @pytest.mark.parametrize(("attribute", "value", "found"), [("PatientName", "07", 12), ("PatientID", "P119", 1)])
 def test_filters_are_the_archives(page: Page, attribute: str, value: str, found: int):
     """ "07" is in 007, 070 to 079, and 107."""

@@ -25,6 +25,8 @@ def test_overview_says_what_the_panel_shows(clinic):
     (model,) = answer["models"]
     assert {entry["name"]: entry["id"] for entry in model["segments"]} == ORGANS
     assert all(len(entry["color"]) == 3 for entry in model["segments"])
+    assert (model["licence"], model["waits"]) == ("unknown", None)
+    assert answer["training"]["failed"] is None
     assert sorted(answer["strategies"]) == ["first", "random", "uncertainty"]
     assert answer["training"]["running"] is False
     assert "research" in answer["note"]
@@ -36,6 +38,19 @@ def test_automatic_label_is_kept_and_said_to_be_automatic(clinic, label):
     assert (state["label"]["tag"], state["label"]["by"], state["label"]["model"]) == ("original", None, "seeing")
     again = clinic.ask("GET", f"/viewer/images/{clinic.series(SPARE)}/label").json()
     assert again["slices"] == label["slices"]
+
+
+def test_doubts_about_an_automatic_label_are_told_again(clinic, label):
+    again = clinic.ask("GET", f"/viewer/images/{clinic.series(SPARE)}/label").json()
+    assert set(label["confidence"]) == set(ORGANS)
+    assert all(0 <= value <= 1 for value in label["confidence"].values())
+    assert [again[key] for key in ("confidence", "warnings")] == [label[key] for key in ("confidence", "warnings")]
+
+
+def test_a_segmentation_that_does_not_run_cannot_be_stopped(clinic, label):
+    assert clinic.ask("DELETE", "/viewer/runs/none").status_code == 404
+    answer = clinic.ask("POST", f"/viewer/images/{clinic.series(SPARE)}/segment", json={"run": ""})
+    assert (answer.status_code, "run ''" in answer.text) == (400, True)
 
 
 def test_some_slices_are_segmented_and_not_kept(clinic, label):

@@ -19,11 +19,17 @@ test('requests stay on the origin, name the image and carry JSON', async () => {
   assert.equal(asked[0].method, 'PUT');
   assert.equal(asked[0].credentials, 'same-origin');
   assert.equal(asked[0].body, '{"client_id":"Roe"}');
-  await server.segment('1.2', 'my model', [{ uid: '9', frame: 1 }]);
+  await server.segment('1.2', 'my model', [{ uid: '9', frame: 1 }], { run: 'r 1', signal: null });
   assert.equal(asked[1].path, '/viewer/images/1.2/segment?model=my+model');
-  assert.deepEqual(JSON.parse(asked[1].body), { slices: [{ uid: '9', frame: 1 }] });
+  assert.deepEqual(JSON.parse(asked[1].body), { slices: [{ uid: '9', frame: 1 }], run: 'r 1' });
   assert.equal(await server.nextStudy('uncertainty', 'Roe'), null);
   assert.equal(asked[2].path, '/activelearning/uncertainty');
+  await server.stopSegmenting('r 1');
+  await server.promote('my model', '1.1.1', 'Roe');
+  assert.deepEqual(asked.slice(3).map(({ method, path }) => `${method} ${path}`), [
+    'DELETE /viewer/runs/r%201',
+    'POST /versions/my%20model/promote?version=1.1.1',
+  ]);
 });
 
 const refusals = [

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { emptyLabel, scopeOf, storedText } from '../../monailabel_app/ohif/web/monailabel/cases.js';
+import { confidenceOf } from '../../monailabel_app/ohif/web/monailabel/checks.js';
+import { emptyLabel, scopeOf, storedMessage } from '../../monailabel_app/ohif/web/monailabel/cases.js';
+import { warningsOf } from '../../monailabel_app/ohif/web/monailabel/organs.js';
 import { decodeRuns, keyOf } from '../../monailabel_app/ohif/web/monailabel/runs.js';
 import { ServerError } from '../../monailabel_app/ohif/web/monailabel/server.js';
 import { Session } from '../../monailabel_app/ohif/web/monailabel/session.js';
@@ -70,8 +72,17 @@ class FakeServer {
     return this.state.label;
   }
 
-  async segment(image, model, slices) {
+  async stopSegmenting(run) {
+    this.stopped = run;
+  }
+
+  async review(image, who) {
+    this.approved = { image, who };
+  }
+
+  async segment(image, model, slices, how) {
     this.asked = { image, model, slices };
+    this.how = how;
     const wanted = slices && new Set(slices.map(({ uid }) => uid));
     return { ...AUTOMATIC, slices: AUTOMATIC.slices.filter(({ uid }) => !wanted || wanted.has(uid)) };
   }
@@ -225,6 +236,66 @@ test('storing sends every slice with its name, who, and what it replaces', async
   assert.deepEqual(all.renewed, ['S']);
 });
 
+test('warnings and confidence are kept apart from what is said of success, until a person stores', async () => {
+  const all = await opened();
+  const doubts = { warnings: ['spleen is in 5 pieces'], confidence: { liver: 0.97, spleen: 0.5 } };
+  all.server.segment = async () => ({ ...AUTOMATIC, ...doubts });
+  await all.session.segment(null);
+  const { current } = all.session;
+  assert.deepEqual([current.message.kind, current.message.text], ['done', 'Segmented. (0 s)']);
+  assert.deepEqual([current.origin.warnings, current.origin.confidence], [doubts.warnings, doubts.confidence]);
+  assert.deepEqual(SEGMENTS.map((segment) => confidenceOf(current, segment)), [0.97, 0.5]);
+  await paint(all, 'b', 1);
+  assert.deepEqual(SEGMENTS.map((segment) => confidenceOf(current, segment)), [null, 0.5]);
+  await all.session.store();
+  assert.equal(current.origin.warnings, undefined);
+});
+
+test('doubts about slices that were put into a stored label are told', async () => {
+  const all = setUp();
+  all.server.state = { label: { ...AUTOMATIC, tag: 'final', by: 'Anna' } };
+  await all.session.open('S');
+  all.server.segment = async () => labelOf({ c: [4, 2] }, { warnings: ['spleen is in 2 pieces'] });
+  await all.session.segment([NAMES[2]]);
+  assert.deepEqual(warningsOf(all.session.current), ['spleen is in 2 pieces']);
+  await all.session.store();
+  assert.deepEqual(warningsOf(all.session.current), []);
+});
+
+test('the doubts about an automatic label are told again when it is opened', async () => {
+  const all = setUp();
+  all.server.state = { label: { ...AUTOMATIC, warnings: ['no organ was found'], confidence: { liver: 0.9 } } };
+  await all.session.open('S');
+  assert.deepEqual(all.session.current.origin.warnings, ['no organ was found']);
+  assert.equal(confidenceOf(all.session.current, SEGMENTS[0]), 0.9);
+});
+
+test('a segmentation that takes too long is stopped, here and on the server', async () => {
+  const all = await opened();
+  all.server.segment = (image, model, slices, { run, signal }) => {
+    all.server.run = run;
+    return new Promise((_, failed) => signal.addEventListener('abort', () => failed(new Error('aborted'))));
+  };
+  const done = all.session.segment(null);
+  assert.equal(all.session.current.busy, 'Segmenting…');
+  all.session.current.stop();
+  await done;
+  const { message, busy, label, stop } = all.session.current;
+  assert.deepEqual([message.text, busy, label, stop], ['Stopped. Nothing was changed.', '', null, null]);
+  assert.equal(all.server.stopped, all.server.run);
+});
+
+test('a stored label is approved, until it is stored again', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  await all.session.store();
+  await all.session.review();
+  assert.deepEqual(all.server.approved, { image: 'S', who: 'Roe^Jane' });
+  assert.equal(all.session.current.reviewed, 'Roe^Jane');
+  await all.session.store();
+  assert.equal(all.session.current.reviewed, null);
+});
+
 test('what is left of an organ that was deleted is not sent', async () => {
   const all = await opened();
   await all.session.segment(null);
@@ -248,7 +319,7 @@ for (const [refusal, actions] of failures) {
     all.server.refusal = refusal;
     await all.session.store();
     const { message, dirty, busy } = all.session.current;
-    assert.match(message.text, new RegExp(`^Not stored: ${refusal.message} Your changes are still here`));
+    assert.match(message.text, new RegExp(`^Not stored: ${refusal.message.replace(/\.$/, '')}\\. Your changes are still here`));
     assert.deepEqual(message.actions, actions);
     assert.equal(dirty, true);
     assert.equal(busy, '');
@@ -320,7 +391,9 @@ test('leaving keeps what is not stored', async () => {
 });
 
 test('what became of a stored label is said', () => {
-  assert.match(storedText({ pacs: 'stored' }), /in the PACS/);
-  assert.match(storedText({ pacs: 'waits' }), /has not taken it yet/);
-  assert.match(storedText({ pacs: 'too many segments' }), /cannot have it: too many segments/);
+  const told = ['stored', 'waits', 'too many segments'].map((pacs) => storedMessage({ pacs }));
+  assert.deepEqual(told.map(({ kind }) => kind), ['done', 'warn', 'warn']);
+  assert.match(told[0].text, /in the PACS/);
+  assert.match(told[1].text, /has not taken it yet/);
+  assert.match(told[2].text, /cannot have it: too many segments/);
 });

@@ -2,6 +2,21 @@
  * Configuration of OHIF as the MONAI Label server serves it: one origin, its own data source, our extension.
  * Every address is relative to the server, so that neither host nor port is written anywhere.
  */
+
+/**
+ * What stands in place of OHIF's logo, in the list of studies and beside the tools.
+ * @param {{createElement: (tag: string, properties: object, ...children: any[]) => any}} React
+ */
+function logoOf({ createElement }) {
+  const line = { style: { whiteSpace: 'nowrap' } };
+  return createElement(
+    'div',
+    { style: { color: '#fff', font: '13px/1.3 Inter, system-ui, sans-serif' } },
+    createElement('div', line, 'Swin-UMamba in OHIF'),
+    createElement('div', { style: { ...line.style, color: '#ffce73', fontWeight: 600 } }, 'For research. Not for clinical use.')
+  );
+}
+
 window.config = {
   name: 'Swin-UMamba for MONAI Label',
   routerBasename: '/ohif',
@@ -12,12 +27,13 @@ window.config = {
   showLoadingIndicator: true,
   strictZSpacingForVolumeViewport: true,
   groupEnabledModesFirst: true,
-  investigationalUseDialog: { option: 'never' }, // our panel says in every study that results are for research
+  investigationalUseDialog: { option: 'never' }, // the logo and our panel say it on every page
+  whiteLabeling: { createLogoComponentFn: logoOf },
   extensions: ['/ohif/monailabel/index.js'],
   modes: [],
   modesConfiguration: {
     '@ohif/mode-segmentation': {
-      displayName: { $set: 'Segment and correct' },
+      displayName: { $set: 'Segment' },
       routes: { 0: { layoutInstance: { props: { leftPanels: { $unshift: ['monailabel.panelModule.panel'] } } } } },
     },
   },

@@ -8,14 +8,19 @@ import { Survey } from './survey.js';
 
 /** @param {string} image @returns {import('./types').Case} */
 export function newCase(image) {
-  const empty = { origin: null, base: null, label: null, stored: null, draft: null, message: null };
-  const visit = Date.now().toString(36) + Math.random().toString(36).slice(2);
-  return { image, visit, ...empty, counts: [], dirty: false, busy: '', hash: null, survey: new Survey() };
+  const empty = { origin: null, base: null, label: null, stored: null, draft: null, message: null, reviewed: null };
+  const idle = { busy: '', since: 0, stop: null };
+  return { image, visit: uniqueName(), ...empty, ...idle, counts: [], found: [], dirty: false, hash: null, survey: new Survey() };
+}
+
+/** @returns {string} that nobody else uses */
+export function uniqueName() {
+  return Date.now().toString(36) + Math.random().toString(36).slice(2);
 }
 
 /** @param {import('./types').Label} label @returns {import('./types').LabelOrigin} */
-export function originOf({ tag, by, time, model, model_version, pacs, digest }) {
-  return { tag, by, time, model, model_version, pacs, digest };
+export function originOf({ tag, by, time, model, model_version, pacs, digest, warnings, confidence }) {
+  return { tag, by, time, model, model_version, pacs, digest, warnings, confidence };
 }
 
 /**
@@ -52,15 +57,15 @@ export function draftOf({ visit, origin, base, label }, saved) {
   return { visit, saved, origin, base, label };
 }
 
-/** @param {import('./types').LabelOrigin} origin */
-export function storedText({ pacs }) {
+/** What became of a stored label. @param {import('./types').LabelOrigin} origin @returns {import('./types').Message} */
+export function storedMessage({ pacs }) {
   if (pacs === 'stored') {
-    return 'Stored, and in the PACS as DICOM SEG.';
+    return { kind: 'done', text: 'Stored, and in the PACS as DICOM SEG.' };
   }
   if (pacs === 'waits') {
-    return 'Stored on the server. The PACS has not taken it yet; the server sends it again until it does.';
+    return { kind: 'warn', text: 'Stored on the server. The PACS has not taken it yet; the server sends it again until it does.' };
   }
-  return `Stored on the server. The PACS cannot have it: ${pacs}`;
+  return { kind: 'warn', text: `Stored on the server. The PACS cannot have it: ${pacs}` };
 }
 
 /**
@@ -78,7 +83,7 @@ export async function stillWaits(opened, server, results) {
   const { label } = await server.image(opened.image);
   if (label?.digest === origin.digest && label.pacs !== 'waits') {
     origin.pacs = label.pacs;
-    opened.message = { kind: 'done', text: storedText(origin) };
+    opened.message = storedMessage(origin);
     results.renew(opened.image);
   }
   return origin.pacs === 'waits';
@@ -89,7 +94,8 @@ export function failure(busy, error) {
   const status = error instanceof ServerError ? error.status : -1;
   const storing = busy === 'Storing…';
   const actions = { 401: ['login'], 409: ['replace', 'load'] }[status] || (storing ? ['again'] : []);
-  const text = storing ? `Not stored: ${error.message} Your changes are still here.` : error.message;
+  const why = /[.!?]$/.test(error.message) ? error.message : `${error.message}.`;
+  const text = storing ? `Not stored: ${why} Your changes are still here.` : why;
   return { kind: 'error', text, actions: storing ? [...actions, ...(status === 401 ? ['again'] : []), 'save'] : actions };
 }
 

@@ -2,7 +2,7 @@
  * Which label OHIF draws in which viewport, and how: a label belongs to one series, its organs have colours.
  * @module
  */
-import { idOf, isOurs } from './segments.js';
+import { idOf, isOurs, listed } from './segments.js';
 
 export const LABELMAP = 'Labelmap';
 const NO_IMAGES = ['SEG', 'RTSTRUCT', 'SR', 'PR', 'KO'];
@@ -20,6 +20,8 @@ export class Drawing {
     this.colours = new Map();
     /** @type {Map<string, Set<number>>} organs that are not drawn, by series */
     this.hidden = new Map();
+    /** @type {Set<string>} viewports and labels that have got our colours; OHIF gives its own to new ones */
+    this.painted = new Set();
   }
 
   /** The display set of images in the active viewport. */
@@ -44,6 +46,29 @@ export class Drawing {
       throw new Error('The series is not open in the viewer.');
     }
     return found;
+  }
+
+  /**
+   * Whose image it is, and which, as a person reads it.
+   * @param {string} image
+   * @returns {{patient: string, series: string}}
+   */
+  titleOf(image) {
+    const set = this.displaySetOf(image);
+    const { PatientName, PatientID, StudyDate, SeriesNumber, SeriesDescription } = set.instances?.[0] || set.images?.[0] || {};
+    const name = [PatientName].flat()[0];
+    const patient = String(name?.Alphabetic ?? name ?? '').replaceAll('^', ' ').trim();
+    const date = String(StudyDate || '').replace(/^(\d{4})(\d{2})(\d{2})$/, '$1-$2-$3');
+    const series = [SeriesNumber && `${SeriesNumber}:`, SeriesDescription || 'series without a description'];
+    return {
+      patient: [patient || 'no name', PatientID].filter(Boolean).join(' · '),
+      series: [series.filter(Boolean).join(' '), date].filter(Boolean).join(' · '),
+    };
+  }
+
+  /** @param {string} image @returns {number | undefined} the organ that is painted */
+  activeSegment(image) {
+    return listed(this.segmentation(image)).find(({ active }) => active)?.id;
   }
 
   /** @param {string} image */
@@ -115,6 +140,7 @@ export class Drawing {
   /** Give the organs their colours. @param {string} viewportId @param {string} image */
   paint(viewportId, image) {
     const { segmentationService } = this.services;
+    this.painted.add(`${viewportId} ${image}`);
     for (const { id, color } of this.colours.get(image) || []) {
       if (color && this.segmentation(image).segments[id]) {
         segmentationService.setSegmentColor(viewportId, idOf(image), id, [...color, 255]);

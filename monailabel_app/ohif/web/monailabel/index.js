@@ -2,6 +2,7 @@
  * OHIF extension: MONAI Label's panel. It is a plain ES module that OHIF loads at run time, see `app-config.js`.
  * @module
  */
+import { el } from './dom.js';
 import { Drafts } from './drafts.js';
 import { Panel } from './panel.js';
 import { ResultList } from './results.js';
@@ -9,6 +10,7 @@ import { imageOf } from './segments.js';
 import { Server } from './server.js';
 import { Session } from './session.js';
 import { ThresholdRange } from './threshold.js';
+import { MARKERS } from './style.js';
 import { OhifViewer } from './viewer.js';
 
 /**
@@ -19,10 +21,14 @@ import { OhifViewer } from './viewer.js';
  * @property {{getActiveDataSource: () => any[]}} extensionManager
  */
 
+const REST = 30000; // ms between two looks at the server, since others work too
 const MODE = /\/segmentation\/?$/; // the route of the mode that has the panel
 
 /** @type {{viewer: OhifViewer, session: Session, panel: Panel, threshold: ThresholdRange} | null} */
 let parts = null;
+
+/** @type {number | undefined} */
+let looking;
 
 /** @param {Ohif} ohif */
 function assemble({ servicesManager: { services }, commandsManager, extensionManager }) {
@@ -33,6 +39,7 @@ function assemble({ servicesManager: { services }, commandsManager, extensionMan
     const session = new Session({ ...given, viewer, results });
     const threshold = new ThresholdRange(services, commandsManager, () => viewer.activeDisplaySet());
     parts = { viewer, session, panel: new Panel(session, viewer), threshold };
+    document.head.append(el('style', { textContent: MARKERS }));
     window.addEventListener('beforeunload', (event) => {
       session.settling.flush();
       return session.dirty && event.preventDefault();
@@ -96,9 +103,11 @@ export default {
       removed: (image) => session.removed(image),
     });
     threshold.watch();
+    looking = window.setInterval(() => session.refresh(), REST);
   },
 
   onModeExit() {
+    window.clearInterval(looking);
     parts?.threshold.unwatch();
     parts?.viewer.unwatch();
     parts?.session.leave();

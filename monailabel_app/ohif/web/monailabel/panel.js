@@ -3,10 +3,15 @@
  * @module
  */
 import { emptyLabel, scopeOf } from './cases.js';
-import { button, dateText, download, el, millilitres, select, STYLE } from './dom.js';
-import { LOGGED_OUT } from './server.js';
+import { button, download, el, refill, select } from './dom.js';
+import { badge, messages } from './messages.js';
+import { organRows } from './organs.js';
+import { STYLE } from './style.js';
+import { STRATEGIES, training, workText } from './work.js';
 
-const SCOPES = { all: 'whole image', slice: 'this slice', range: 'slices' };
+const SCOPES = { all: 'whole image', slice: 'this slice', range: 'a range of slices' };
+const SECOND = 1000; // ms between two looks at the clock while something goes on
+const NUMBERS = 'as counted in the lower right corner of the picture, such as (15/32)';
 
 /** The panel's element, drawn anew part by part as the session changes. */
 export class Panel {
@@ -19,6 +24,7 @@ export class Panel {
     this.viewer = viewer;
     this.parts = this.build();
     this.element = el('div', { className: 'ml' }, el('style', { textContent: STYLE }), ...this.layout());
+    this.element.addEventListener('keydown', keepKeys);
     session.listen(() => this.draw());
     this.draw();
   }
@@ -27,20 +33,25 @@ export class Panel {
     const { session } = this;
     const file = el('input', { type: 'file', accept: 'application/json', hidden: true, data: 'ml-file' });
     file.onchange = () => this.openFile(file);
-    const add = el('input', { className: 'wide', placeholder: 'another organ', data: 'ml-add' });
+    const add = el('input', { className: 'wide', placeholder: 'another organ', ariaLabel: 'name of another organ', data: 'ml-add' });
     add.onkeydown = ({ key }) => key === 'Enter' && this.addOrgan();
     const name = { className: 'wide', value: session.name, placeholder: 'your name', data: 'ml-name', autocomplete: 'name' };
+    const number = (data, ariaLabel) => el('input', { type: 'number', min: '1', value: '1', title: NUMBERS, ariaLabel, data });
     return {
-      ...{ server: el('div'), state: el('div'), message: el('div'), organs: el('div'), work: el('div'), training: el('div') },
+      ...{ note: el('div', { className: 'research', data: 'ml-note' }), title: el('div'), state: el('div'), message: el('section') },
+      ...{ about: el('div', { className: 'small', data: 'ml-server' }), licence: el('div', { className: 'small', data: 'ml-licence' }) },
+      ...{ hint: el('div', { className: 'small', data: 'ml-hint' }), organs: el('div'), work: el('div'), training: el('div') },
       name: el('input', { ...name, onchange: ({ target }) => session.setName(target.value) }),
-      model: el('select', { data: 'ml-model', onchange: ({ target }) => this.choose(target.value) }),
-      scope: select(SCOPES, { data: 'ml-scope', onchange: () => this.draw() }),
-      first: el('input', { type: 'number', min: '1', value: '1', data: 'ml-first' }),
-      last: el('input', { type: 'number', min: '1', value: '1', data: 'ml-last' }),
+      model: el('select', { data: 'ml-model', ariaLabel: 'model', onchange: ({ target }) => this.choose(target.value) }),
+      scope: select(SCOPES, { data: 'ml-scope', ariaLabel: 'what to segment', onchange: () => this.draw() }),
+      first: number('ml-first', 'first slice'),
+      last: number('ml-last', 'last slice'),
       segment: button('Segment', () => this.segment(), { data: 'ml-segment' }),
       store: button('Store', () => session.store(), { data: 'ml-store' }),
-      strategy: el('select', { data: 'ml-strategy' }),
+      review: button('Approve', () => session.review(), { data: 'ml-review', title: 'note that you have reviewed the stored label' }),
+      strategy: el('select', { data: 'ml-strategy', ariaLabel: 'which study comes next' }),
       next: button('Next study', () => this.next(), { data: 'ml-next' }),
+      skip: button('Skip', () => this.skip(), { className: 'plain', data: 'ml-skip', title: 'open the next study, and never offer me this one again' }),
       add,
       file,
     };
@@ -48,20 +59,22 @@ export class Panel {
 
   layout() {
     const { parts } = this;
-    const range = el('span', { className: 'ml-row' }, parts.first, 'to', parts.last);
-    this.range = range;
+    this.range = el('span', { className: 'ml-row' }, 'slices', parts.first, 'to', parts.last);
     const save = button('Save to a file', () => this.saveFile(), { className: 'plain', data: 'ml-save' });
     const open = button('Open a file', () => parts.file.click(), { className: 'plain' });
     const addButton = button('Add', () => this.addOrgan(), { data: 'ml-add-button' });
+    const about = el('details', { className: 'small' }, el('summary', {}, 'About this model'), parts.about);
+    const row = (...children) => el('div', { className: 'ml-row' }, ...children);
     return [
-      el('section', {}, parts.server, el('label', { className: 'ml-row' }, 'I am', parts.name)),
-      el('section', {}, parts.state, parts.message),
-      el('section', {}, el('div', { className: 'ml-row' }, parts.segment, parts.scope), range, parts.model),
-      el('section', {}, el('div', { className: 'ml-row' }, parts.store, save, open, parts.file)),
+      el('section', {}, parts.note, el('label', { className: 'ml-row' }, 'I am', parts.name)),
+      el('section', {}, parts.title, parts.state),
+      el('section', {}, row(parts.segment, parts.scope), this.range, el('label', { className: 'ml-row' }, 'with', parts.model), parts.licence, about),
+      el('section', {}, row(parts.store, parts.review, save, open, parts.file), parts.hint),
+      parts.message,
       el('section', {}, el('h2', { textContent: 'Organs' }), parts.organs),
-      el('section', {}, el('div', { className: 'ml-row' }, parts.add, addButton)),
+      el('section', {}, row(parts.add, addButton)),
       el('section', {}, el('h2', { textContent: 'Work list' }), parts.work),
-      el('section', {}, el('div', { className: 'ml-row' }, parts.next, parts.strategy)),
+      el('section', {}, row(parts.next, parts.skip), el('label', { className: 'ml-row small' }, 'chosen', parts.strategy)),
       el('section', {}, el('h2', { textContent: 'Training' }), parts.training),
     ];
   }
@@ -70,43 +83,69 @@ export class Panel {
     const { session, parts } = this;
     const { current, overview } = session;
     const idle = Boolean(current && !current.busy);
-    parts.server.replaceChildren(...serverText(session));
+    const model = overview?.models.find(({ name }) => name === session.model);
+    refill(parts.note, [overview?.note || 'Asking the server…']);
+    refill(parts.about, [model ? model.description : overview && 'No model is installed.']);
+    refill(parts.licence, [model && `Licence of the model: ${model.licence}`]);
     options(parts.model, (overview?.models || []).map(({ name, version }) => [name, `${name} ${version}`]), session.model);
-    options(parts.strategy, Object.keys(overview?.strategies || {}).map((key) => [key, key]), parts.strategy.value);
-    parts.state.replaceChildren(badge(current));
-    parts.message.replaceChildren(...this.messages());
-    parts.organs.replaceChildren(...this.organs());
-    parts.work.replaceChildren(workText(overview));
-    parts.training.replaceChildren(...this.training());
-    this.range.hidden = parts.scope.value !== 'range';
-    this.range.style.display = this.range.hidden ? 'none' : '';
-    parts.segment.disabled = !idle || !session.model;
-    parts.store.disabled = !idle || !current.label || !session.name;
-    parts.store.title = session.name ? '' : 'Say who you are first.';
-    parts.next.disabled = !session.name;
+    const strategies = Object.entries(overview?.strategies || {});
+    options(parts.strategy, strategies.map(([key, title]) => [key, STRATEGIES[key] || key, title]), parts.strategy.value);
+    refill(parts.title, this.title());
+    refill(parts.state, [badge(current)]);
+    refill(parts.message, messages(session, (action) => this.action(action)));
+    refill(parts.organs, organRows(current, this.viewer, () => this.draw()));
+    refill(parts.work, [workText(overview)]);
+    refill(parts.training, training(session, (action) => this.ask(action)));
+    this.count();
+    this.range.style.display = parts.scope.value === 'range' ? '' : 'none';
+    this.enable(idle);
+    clearTimeout(this.clock);
+    this.clock = idle || !current ? undefined : setTimeout(() => this.draw(), SECOND);
   }
 
-  messages() {
-    const { current, problem } = this.session;
-    const found = [];
-    if (problem) {
-      const remedy = problem === LOGGED_OUT && this.action('login');
-      found.push(el('div', { className: 'error', data: 'ml-problem' }, problem, remedy));
+  /** Propose all slices of a series that is looked at for the first time. */
+  count() {
+    const { parts, session, viewer } = this;
+    const image = session.current?.image;
+    if (!image || image === this.counted) {
+      return;
     }
-    if (current?.draft) {
-      const text = `There are changes of ${new Date(current.draft.saved).toLocaleString()} that were not stored.`;
-      const restore = button('Restore', () => this.session.restore(current.draft), { data: 'ml-restore' });
-      found.push(el('div', { className: 'badge changed', data: 'ml-draft' }, text, restore, button('Discard', () => this.session.discard())));
+    try {
+      const count = String(viewer.slices(image).length);
+      this.counted = image;
+      Object.assign(parts.first, { max: count, value: '1' });
+      Object.assign(parts.last, { max: count, value: count });
+    } catch {
+      // the viewer has not taken it up yet
     }
-    if (current?.busy) {
-      found.push(el('div', { className: 'small', textContent: current.busy, data: 'ml-busy' }));
+  }
+
+  /** What can be done now, and why something cannot. @param {boolean} idle */
+  enable(idle) {
+    const { session, parts } = this;
+    const { current, name } = session;
+    const final = current?.label && current.origin.tag === 'final' && !current.dirty;
+    parts.segment.disabled = !idle || !session.model;
+    parts.store.disabled = !idle || !current.label || !name;
+    parts.review.style.display = final && !current.reviewed ? '' : 'none';
+    parts.review.disabled = !idle || !name;
+    parts.next.disabled = !name;
+    parts.skip.disabled = !name || !current;
+    refill(parts.hint, [!name && 'To store, or to get the next study, say above who you are.']);
+  }
+
+  /** Whose image it is, in letters that nobody overlooks: OHIF has the name folded away. */
+  title() {
+    const { current } = this.session;
+    if (!current) {
+      return [];
     }
-    if (current?.message) {
-      const { kind, text, actions = [] } = current.message;
-      const buttons = actions.map((action) => this.action(action));
-      found.push(el('div', { className: kind, data: `ml-${kind}`, role: 'status' }, text, el('div', { className: 'ml-row' }, ...buttons)));
+    try {
+      const { patient, series } = this.viewer.titleOf(current.image);
+      return [el('div', { className: 'title', data: 'ml-patient' }, patient), el('div', { className: 'small', data: 'ml-series' }, series)];
+    } catch {
+      return []; // the viewer has not taken it up yet
     }
-    return found;
   }
 
   /** @param {string} action */
@@ -123,44 +162,6 @@ export class Panel {
     };
     const [text, act] = known[action];
     return button(text, act, { data: `ml-action-${action}` });
-  }
-
-  organs() {
-    const { current } = this.session;
-    if (!current?.label) {
-      return [el('div', { className: 'small', textContent: 'Nothing is segmented yet.' })];
-    }
-    const { image, label, counts } = current;
-    return label.segments.map(({ id, name, color = [128, 128, 128] }) => {
-      const visible = el('input', { type: 'checkbox', checked: this.viewer.isVisible(image, id), title: 'show' });
-      visible.onchange = () => this.viewer.setVisible(image, id, visible.checked);
-      const swatch = el('span', { className: 'swatch' });
-      swatch.style.background = `rgb(${color.join()})`;
-      const paint = button(name, () => this.viewer.activate(image, id), { className: 'name', title: `paint ${name}` });
-      const volume = el('span', { className: 'small', textContent: millilitres(counts[id], label.voxel_ml) });
-      const remove = button('×', () => this.viewer.removeSegment(image, id), { className: 'plain', title: `delete ${name}` });
-      const row = el('div', { className: 'organ', data: 'ml-organ' }, visible, swatch, paint, volume, remove);
-      row.dataset.organ = name;
-      return row;
-    });
-  }
-
-  training() {
-    const { session } = this;
-    const { training } = session.overview || {};
-    if (!training) {
-      return [];
-    }
-    const { epoch = 0, total_epochs: total = 0, best_metric: best } = training.progress[training.model || session.model] || {};
-    const dice = best === null || best === undefined ? '' : `, Dice ${best.toFixed(3)}`;
-    if (!training.running) {
-      const last = epoch ? el('span', { className: 'small', textContent: `last: ${epoch} of ${total} epochs${dice}` }) : '';
-      const start = () => this.ask(() => session.server.train(session.model, session.name));
-      return [el('div', { className: 'ml-row' }, button('Learn from corrections', start, { data: 'ml-train' }), last)];
-    }
-    const text = el('span', { className: 'small', textContent: `epoch ${epoch} of ${total || '…'}${dice}` });
-    const stop = button('Stop', () => this.ask(() => session.server.stopTraining()), { className: 'plain' });
-    return [el('progress', { max: total || 1, value: epoch }), el('div', { className: 'ml-row' }, text, stop)];
   }
 
   /** Do something, say why not, and look at the server again. @param {() => Promise<any>} action */
@@ -208,6 +209,14 @@ export class Panel {
     session.attempt(current, 'Loading…', begin);
   }
 
+  /** Leave this study to others, and take the next one. */
+  skip() {
+    return this.ask(async () => {
+      await this.session.server.skip(this.session.current.image, this.session.name);
+      await this.next();
+    });
+  }
+
   next() {
     return this.ask(async () => {
       const found = await this.session.server.nextStudy(this.parts.strategy.value, this.session.name);
@@ -241,40 +250,11 @@ export class Panel {
   }
 }
 
-/** @param {import('./session.js').Session} session */
-function serverText({ overview, model }) {
-  if (!overview) {
-    return [el('div', { className: 'small', textContent: 'Asking the server…' })];
+/** Enter and space press the button that has the focus; OHIF would reset its view. @param {KeyboardEvent} event */
+function keepKeys(event) {
+  if (['Enter', ' '].includes(event.key) && /** @type {Element} */ (event.target).matches('button, summary, input, select')) {
+    event.stopPropagation();
   }
-  const about = overview.models.find(({ name }) => name === model);
-  const text = about ? `${about.name} ${about.version}` : 'No model is installed.';
-  return [
-    el('div', { textContent: text, data: 'ml-server' }),
-    el('div', { className: 'small', textContent: about?.description || '' }),
-    el('div', { className: 'small', textContent: overview.note }),
-  ];
-}
-
-/** @param {import('./types').Case | null} current */
-function badge(current) {
-  const { label, origin, dirty } = current || {};
-  const [kind, text] = !label
-    ? ['none', current ? 'No label yet' : 'Open a study']
-    : dirty
-      ? ['changed', 'Changed, not stored']
-      : origin.tag === 'final'
-        ? ['stored', `Stored by ${origin.by}`]
-        : ['automatic', 'Automatic, not reviewed'];
-  const made = label ? [origin.model && `${origin.model} ${origin.model_version}`, dateText(origin.time)] : [];
-  const waits = origin?.tag === 'final' && origin.pacs === 'waits' && 'the PACS does not have it yet';
-  const more = [...made, waits].filter(Boolean).join(' · ');
-  return el('div', { className: `badge ${kind}`, data: 'ml-badge' }, text, el('div', { className: 'small', textContent: more }));
-}
-
-/** @param {import('./types').Overview | null} overview */
-function workText(overview) {
-  const { total = 0, corrected = 0, reviewed = 0 } = overview?.progress || {};
-  return el('div', { className: 'small', textContent: `${corrected + reviewed} of ${total} images have a stored label` });
 }
 
 /** Change a select only when its choices have changed, so that it is not closed under the hand. */
@@ -282,7 +262,7 @@ function options(element, choices, value) {
   const wanted = JSON.stringify(choices);
   if (element.dataset.choices !== wanted) {
     element.dataset.choices = wanted;
-    element.replaceChildren(...choices.map(([key, text]) => el('option', { value: key, textContent: text })));
+    element.replaceChildren(...choices.map(([key, text, title = '']) => el('option', { value: key, textContent: text, title })));
   }
   element.value = value || choices[0]?.[0] || '';
 }

@@ -77,6 +77,6 @@ export function joined(known, label) {
 }
 
 /** @param {string} name @returns {string} as it is compared */
-function plain(name) {
+export function plain(name) {
   return name.trim().toLowerCase().replace(/[\s_-]+/g, ' ');
 }

@@ -3,6 +3,7 @@
  * @module
  */
 
+export const NO_ANSWER = 'The server does not answer.';
 export const LOGGED_OUT = 'You are not logged in any more.';
 
 /** What the server did not do, in its own words. */
@@ -50,11 +51,17 @@ export class Server {
    * @param {string} image
    * @param {string} model
    * @param {import('./types').SliceName[] | null} slices null for the whole image
+   * @param {import('./types').HowAsked} how
    * @returns {Promise<import('./types').Label>}
    */
-  segment(image, model, slices) {
+  segment(image, model, slices, { run, signal }) {
     const query = new URLSearchParams({ model });
-    return this.ask('POST', `/viewer/images/${encodeURIComponent(image)}/segment?${query}`, { slices });
+    return this.ask('POST', `/viewer/images/${encodeURIComponent(image)}/segment?${query}`, { slices, run }, signal);
+  }
+
+  /** @param {string} run name of a segmentation */
+  stopSegmenting(run) {
+    return this.ask('DELETE', `/viewer/runs/${encodeURIComponent(run)}`);
   }
 
   /**
@@ -77,6 +84,22 @@ export class Server {
     return id ? { image: id, study: (await this.image(id)).study } : null;
   }
 
+  /** Do not offer an image to someone again. @param {string} image @param {string} who */
+  skip(image, who) {
+    return this.ask('POST', `/worklist/${encodeURIComponent(image)}/skip`, { client_id: who });
+  }
+
+  /** Note who approves the stored label. @param {string} image @param {string} who */
+  review(image, who) {
+    return this.ask('POST', `/worklist/${encodeURIComponent(image)}/review`, { client_id: who });
+  }
+
+  /** Serve a version of a model. @param {string} model @param {string} version @param {string} who */
+  promote(model, version, who) {
+    const query = new URLSearchParams({ version });
+    return this.ask('POST', `/versions/${encodeURIComponent(model)}/promote?${query}`, { by: who });
+  }
+
   /**
    * @param {string} model
    * @param {string} who
@@ -94,12 +117,13 @@ export class Server {
    * @param {string} method
    * @param {string} path
    * @param {unknown} [body]
+   * @param {AbortSignal} [signal]
    * @returns {Promise<any>}
    * @throws {ServerError}
    */
-  async ask(method, path, body) {
+  async ask(method, path, body, signal) {
     /** @type {RequestInit & {headers: Record<string, string>}} */
-    const request = { method, headers: { accept: 'application/json' }, credentials: 'same-origin' };
+    const request = { method, headers: { accept: 'application/json' }, credentials: 'same-origin', signal };
     if (body !== undefined) {
       request.headers['content-type'] = 'application/json';
       request.body = JSON.stringify(body);
@@ -108,7 +132,7 @@ export class Server {
     try {
       answer = await this.send(path, request);
     } catch {
-      throw new ServerError('The server does not answer.', 0);
+      throw new ServerError(NO_ANSWER, 0);
     }
     const text = await answer.text().catch(() => '');
     if (answer.status === 401) {

@@ -3,13 +3,13 @@
  * nothing of how either is made or of how the panel looks.
  * @module
  */
-import { draftOf, failure, filled, lookAt, newCase, originOf, stillWaits, storedText, submissionOf } from './cases.js';
-import { joined } from './segments.js';
+import { draftOf, failure, lookAt, newCase, originOf, stillWaits, storedMessage, submissionOf } from './cases.js';
+import { segment } from './segmenting.js';
 import { Settling } from './settling.js';
 
 const NAME = 'monailabel.name';
 const SETTLE = 250; // ms without a change until volumes are counted and the draft is kept
-const POLL = 5000; // ms between two looks at the server
+const POLL = 5000; // ms between two looks at the server while something is awaited
 
 /** @typedef {import('./types').Case} Case */
 
@@ -54,7 +54,7 @@ export class Session {
     this.changed();
   }
 
-  /** Ask the server for models and progress; again as long as a training runs, a label waits, or it does not answer. */
+  /** Ask the server for models and progress; again while it trains, a label waits, it knows no image or is silent. */
   async refresh() {
     clearTimeout(this.poll);
     let again = false;
@@ -69,7 +69,7 @@ export class Session {
     } catch (error) {
       this.problem = error.message;
     }
-    if (again || this.problem) {
+    if (again || this.problem || this.overview?.progress?.total === 0) { // it looks for images beside its answers
       this.poll = setTimeout(() => this.refresh(), POLL);
     }
     this.changed();
@@ -95,7 +95,8 @@ export class Session {
 
   /** @param {Case} opened */
   async load(opened) {
-    const { label: origin } = await this.server.image(opened.image);
+    const { label: origin, reviewed_by: reviewed = null } = await this.server.image(opened.image);
+    opened.reviewed = reviewed;
     opened.base = origin?.tag === 'final' ? origin.digest : null;
     if (origin) {
       const label = await this.server.label(opened.image);
@@ -112,18 +113,7 @@ export class Session {
    */
   async segment(slices) {
     const opened = this.current;
-    await this.attempt(opened, 'Segmenting…', async () => {
-      const label = await this.server.segment(opened.image, this.model, slices);
-      if (slices && opened.label) {
-        const all = joined(this.viewer.segments(opened.image), label);
-        await this.quietly(() => this.viewer.replace(opened.image, all));
-        this.look(opened);
-      } else {
-        await this.show(opened, slices ? filled(label, this.viewer.slices(opened.image)) : label, !slices);
-      }
-      const text = ['Segmented.', ...(label.warnings || [])].join('\n');
-      opened.message = { kind: 'done', text };
-    });
+    await this.attempt(opened, 'Segmenting…', () => segment(this, opened, slices));
   }
 
   /**
@@ -140,11 +130,21 @@ export class Session {
         delete submission.base;
       }
       const origin = await this.server.store(opened.image, submission);
-      Object.assign(opened, { origin, base: origin.digest, stored: hash });
+      Object.assign(opened, { origin, base: origin.digest, stored: hash, reviewed: null });
       this.look(opened);
       this.keep(opened);
-      opened.message = { kind: 'done', text: storedText(origin) };
+      opened.message = storedMessage(origin);
       this.results.renew(opened.image);
+    });
+    await this.refresh();
+  }
+
+  /** Approve the stored label. */
+  async review() {
+    const opened = this.current;
+    await this.attempt(opened, 'Approving…', async () => {
+      await this.server.review(opened.image, this.name);
+      opened.reviewed = this.name;
     });
     await this.refresh();
   }
@@ -238,6 +238,7 @@ export class Session {
     opened.label = label;
     opened.stored = null;
     this.look(opened);
+    opened.found = known ? [...opened.counts] : [];
     if (known) {
       opened.stored = opened.hash;
       opened.dirty = false;
@@ -269,8 +270,7 @@ export class Session {
     if (opened.busy) {
       return;
     }
-    opened.busy = busy;
-    opened.message = null;
+    Object.assign(opened, { busy, since: this.now(), message: null });
     this.changed();
     try {
       await action();

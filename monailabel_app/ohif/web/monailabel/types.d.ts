@@ -40,7 +40,10 @@ export interface LabelOrigin {
   /** "stored", "waits", "local", or why the PACS cannot have it. */
   pacs?: string;
   digest?: string;
+  /** What makes an automatic label doubtful. */
   warnings?: string[];
+  /** How sure the model was of each organ, 0 to 1. */
+  confidence?: Record<string, number>;
 }
 
 export interface Label extends LabelOrigin {
@@ -57,6 +60,14 @@ export interface ImageState {
   study: string | null;
   state: 'unlabelled' | 'automatic' | 'corrected' | 'reviewed';
   label: LabelOrigin | null;
+  /** Who has approved the stored label. */
+  reviewed_by?: string | null;
+}
+
+/** How a segmentation is asked for: under a name by which the server stops it, and until the signal. */
+export interface HowAsked {
+  run: string;
+  signal: AbortSignal;
 }
 
 export interface Submission {
@@ -80,7 +91,7 @@ export interface Draft {
 }
 
 export interface Message {
-  kind: 'error' | 'done';
+  kind: 'error' | 'warn' | 'done';
   text: string;
   /** What the person can do about it. */
   actions?: ('again' | 'replace' | 'load' | 'save' | 'login' | 'bring')[];
@@ -103,14 +114,20 @@ export interface Case {
   stored: string | null;
   /** Reads it. */
   survey: import('./survey.js').Survey;
-  /** Voxels by label. */
+  /** Voxels by label, as they are and as the model found them. */
   counts: number[];
+  found: number[];
   /** Changed and not stored. */
   dirty: boolean;
   /** Changes of another time that were not stored. */
   draft: Draft | null;
   /** What is being done, empty for nothing. */
   busy: string;
+  /** Since when, in milliseconds since 1970, and what ends it, if anything does. */
+  since: number;
+  stop: (() => void) | null;
+  /** Who has approved the stored label. */
+  reviewed: string | null;
   message: Message | null;
 }
 
@@ -118,12 +135,24 @@ export interface Training {
   running: boolean;
   model: string | null;
   progress: Record<string, { epoch?: number; total_epochs?: number; best_metric?: number | null }>;
+  /** Why the last one has failed. */
+  failed?: string | null;
+}
+
+export interface Model {
+  name: string;
+  version: string;
+  description: string;
+  licence: string;
+  segments: Segment[];
+  /** A version that was learnt and is not served, and mean Dice on held-out patients. */
+  waits: { version: string; dice: { new: number | null; served: number | null } | null } | null;
 }
 
 export interface Overview {
   version: string;
   note: string;
-  models: { name: string; version: string; description: string; segments: Segment[] }[];
+  models: Model[];
   strategies: Record<string, string>;
   progress: { total: number; corrected: number; reviewed: number };
   training: Training;
@@ -158,9 +187,13 @@ export interface LabelServer {
   overview(): Promise<Overview>;
   image(image: string): Promise<ImageState>;
   label(image: string): Promise<Label>;
-  segment(image: string, model: string, slices: SliceName[] | null): Promise<Label>;
+  segment(image: string, model: string, slices: SliceName[] | null, how: HowAsked): Promise<Label>;
+  stopSegmenting(run: string): Promise<unknown>;
   store(image: string, submission: Submission): Promise<LabelOrigin>;
   nextStudy(strategy: string, who: string): Promise<{ image: string; study: string | null } | null>;
+  skip(image: string, who: string): Promise<unknown>;
+  review(image: string, who: string): Promise<unknown>;
+  promote(model: string, version: string, who: string): Promise<unknown>;
   train(model: string, who: string): Promise<unknown>;
   stopTraining(): Promise<unknown>;
 }

@@ -112,6 +112,7 @@ export class OhifViewer extends Drawing {
       throw new Error(`The viewer does not show ${missing.length} slices of the series, such as ${missing[0]}.`);
     }
     this.colours.set(image, segments);
+    this.viewportsOf(image).forEach((viewportId) => this.painted.delete(`${viewportId} ${image}`));
     this.list(image, segments);
     this.put(image, pixels);
     this.viewportsOf(image).forEach((viewportId) => this.paint(viewportId, image));
@@ -200,7 +201,7 @@ export class OhifViewer extends Drawing {
   /** @param {string} image @returns {import('./types').Segment[]} */
   segments(image) {
     const known = this.colours.get(image) || [];
-    const viewportId = this.viewportsOf(image)[0];
+    const viewportId = this.viewportsOf(image).find((viewport) => this.painted.has(`${viewport} ${image}`));
     return listed(this.segmentation(image)).map(({ id, name }) => {
       const drawn = viewportId && this.services.segmentationService.getSegmentColor(viewportId, idOf(image), id);
       return { id, name, color: drawn ? [drawn[0], drawn[1], drawn[2]] : known.find((one) => one.id === id)?.color };
