@@ -6,7 +6,7 @@ import json
 
 import pytest
 import requests
-from helpers_fuzz import KNOWN, fuzz
+from helpers_fuzz import KNOWN, fuzz, fuzz_paths
 from helpers_server import serve, write_studies
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,6 +81,11 @@ def server(tmp_path_factory, models):
 @pytest.mark.parametrize("known", [{}, KNOWN], ids=["any names", "known names"])
 def test_every_request_of_the_schema(server, known):
     fuzz(server, known)
+
+
+@pytest.mark.e2e
+def test_addresses_without_a_schema(server):
+    fuzz_paths(server)
 
 
 @pytest.mark.e2e

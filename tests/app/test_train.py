@@ -1,10 +1,11 @@
-"""What is told of a training while it runs and when it is over, and what a full disk leaves."""
+"""What is told of a training while it runs and when it is over, when it is served, and what a full disk leaves."""
 
 from __future__ import annotations
 
 import json
 import os
 import resource
+import shutil
 
 import pytest
 from helpers_bundle import AFFINE, BUNDLE, LABELS, volume, write_model
@@ -82,6 +83,40 @@ def one_case(tasks, tmp_path, monkeypatch):
 def versions_of(task):
     """Return [(version, whether it is served)]."""
     return [(row["version"], row["served"]) for row in task.store.versions(task.name)]
+
+
+@pytest.mark.parametrize(
+    ("served", "new", "promote", "not_worse", "answers"),
+    [
+        (0.8, 0.81, "if not worse", True, "0.1.1"),
+        (0.8, 0.8, "if not worse", True, "0.1.1"),
+        (0.8, 0.79, "if not worse", False, "0.1.0"),
+        (0.8, 0.9, "never", True, "0.1.0"),
+        (None, None, "if not worse", None, "0.1.0"),  # none of the held-out cases shows an organ
+    ],
+)
+def test_what_is_worse_on_held_out_patients_waits(
+    tasks, one_case, tmp_path, monkeypatch, served, new, promote, not_worse, answers
+):
+    task = tasks["a"]
+
+    def write_datalist(datastore, labels, settings, run):
+        return {"datalist": run / "x", "training": ["a"], "validation": ["b"], "left_out": {}, "warnings": []}
+
+    def train(version, cases, options, run):
+        shutil.copytree(version.folder, run / "model")
+
+    def evaluate_model(*, model, section, **_):
+        assert section == "validation"
+        return {"mean": {"dice": served if model == task.store.served("a").folder else new}}
+
+    monkeypatch.setattr("monailabel_app.train.write_datalist", write_datalist)
+    monkeypatch.setattr("monailabel_app.train.evaluate_model", evaluate_model)
+    monkeypatch.setattr(task, "_train", train)
+    record = task({"promote": promote, "device": "cpu"}, one_case)
+    assert (record["not_worse"], record["served"]) == (not_worse, answers == "0.1.1")
+    assert task.store.served("a").spec.version == answers
+    assert [version for version, _ in versions_of(task)] == ["0.1.0", "0.1.1"]  # kept in any case
 
 
 def test_a_full_disk_leaves_what_is_served_and_one_case_is_enough(tasks, one_case):

@@ -40,7 +40,7 @@ def clinic(tmp_path_factory, seeing_models):
         more = {"data_dir": folder / "data", **connection.as_environment()}
         token = ("--token-file", str(folder / "token"))
         with serve(connection.url, seeing_models, *token, **more) as server:
-            found.server = server
+            found.server, found.connection = server, connection
             yield found
 
 

@@ -12,7 +12,7 @@ import requests
 import SimpleITK as sitk
 from helpers_bundle import command
 from helpers_dicom import COMPLETE, STACKS, in_ras, write_series
-from helpers_fuzz import KNOWN, fuzz
+from helpers_fuzz import KNOWN, fuzz, fuzz_paths
 from helpers_hospital import Hospital
 from helpers_pacs import NETWORK, ORGANS, need_orthanc, send, write_stack
 from helpers_server import serve
@@ -285,6 +285,10 @@ def test_every_request_of_the_schema(hospital):
     """With values that nobody expects; it deletes labels, so it comes last."""
     series = list(hospital.series.values())[:2]
     fuzz(hospital.server, {**KNOWN, "model": ["seeing"], "image": series, "label": series, "id": series})
+
+
+def test_addresses_without_a_schema(hospital):
+    fuzz_paths(hospital.server)
 
 
 def test_nothing_of_the_patients_in_the_log(hospital):

@@ -7,7 +7,6 @@ import functools
 import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ import numpy as np
 import pytest
 from helpers_dicom import in_ras
 from helpers_imaging import write_nifti
-from helpers_pacs import ORGANS, need, need_orthanc, send, write_stack
+from helpers_pacs import ORGANS, need_orthanc, send, write_stack
+from helpers_proxy import make_certificate
 from helpers_server import free_port, serve
 from monai.data import MetaTensor
 from monailabel.client import MONAILabelClient
@@ -33,17 +33,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 PASSWORD = "not to be told"
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Return a certificate for 127.0.0.1 that signs itself, and a file that holds its key too."""
-    need("openssl", shutil.which("openssl") is not None)
-    certificate, both = folder / "ca.pem", folder / "both.pem"
-    options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=pacs"]
-    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(both), "-out", str(certificate)]
-    subprocess.run(["openssl", "req", *options, *names], check=True, capture_output=True)
-    both.write_bytes(both.read_bytes() + certificate.read_bytes())
-    return certificate, both
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import requests
 from helpers_bundle import AFFINE, ROOT, SHAPE, volume, write_model
+from helpers_fuzz import KNOWN, PLACES, fuzz
 from helpers_imaging import write_nifti
 from helpers_server import send as ask
 from helpers_server import serve, write_studies
@@ -18,6 +19,7 @@ from monailabel.client import MONAILabelClient
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 TOKEN = "a-token-of-our-hospital-1"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 VIEWER = "https://viewer.example.org"
 
 
@@ -35,7 +37,7 @@ def test_who_is_let_in(server):
     assert server.get("/healthz").status_code == 200
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "swin_umamba_token=wrong"}):
         assert ask(server, "GET", "/info/", headers=headers)[0] == 401
-    assert ask(server, "GET", "/info/", headers={"Authorization": f"Bearer {TOKEN}"})[0] == 200
+    assert ask(server, "GET", "/info/", headers=BEARER)[0] == 200
     # 3D Slicer: any name, the token as password
     assert ask(server, "GET", "/auth/")[1]["enabled"] is True
     assert ask(server, "POST", "/auth/token", data={"username": "u", "password": "no"})[0] == 401
@@ -49,8 +51,7 @@ def test_who_is_let_in(server):
     # another page in the same browser may not
     assert browser.get(f"{server.url}/info/", headers={"Origin": "https://evil.example"}, timeout=60).status_code == 403
     too_large = {"file": ("x.nii.gz", b"0" * 2**21)}
-    bearer = {"Authorization": f"Bearer {TOKEN}"}
-    assert ask(server, "PUT", "/datastore/image?image=x", files=too_large, headers=bearer)[0] == 413
+    assert ask(server, "PUT", "/datastore/image?image=x", files=too_large, headers=BEARER)[0] == 413
     log = (server.data_dir / "logs" / "server.log").read_text()
     assert TOKEN not in log
 
@@ -112,14 +113,13 @@ def test_own_volume_that_slicer_has_named_after_its_series(server, tmp_path):
 
 def test_label_to_be_changed_that_a_client_sends(server, tmp_path):
     """It is looked at like a submitted one; its values may have any names."""
-    headers = {"Authorization": f"Bearer {TOKEN}"}
     url, query = f"{server.url}/infer/tiny", {"image": "case_1", "output": "json"}
     params = {"slices": "0", "label_info": [{"name": "spleen", "idx": 1}]}
     for value, status in ((1, 200), (2, 400), (0.5, 400), (300, 400)):
         path = write_nifti(tmp_path / "before.nii.gz", np.full(SHAPE, value, np.float32), AFFINE)
         with open(path, "rb") as label:
             files, data = {"label": ("before.nii.gz", label)}, {"params": json.dumps(params)}
-            answer = requests.post(url, params=query, files=files, data=data, headers=headers, timeout=60)
+            answer = requests.post(url, params=query, files=files, data=data, headers=BEARER, timeout=60)
         assert answer.status_code == status, answer.text
         if status == 200:
             assert answer.json()["volumes"]["spleen"]["voxels"] >= SHAPE[0] * SHAPE[1] * (SHAPE[2] - 1)
@@ -127,11 +127,32 @@ def test_label_to_be_changed_that_a_client_sends(server, tmp_path):
 
 def test_pages_of_configured_origins_alone(server):
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
-    bearer = {"Authorization": f"Bearer {TOKEN}"}
     for origin, allowed in ((VIEWER, True), ("https://evil.example", False)):
         before = requests.options(f"{server.url}/infer/tiny", headers={"Origin": origin, **asked}, timeout=60)
         assert (before.headers.get("access-control-allow-origin") == origin) is allowed
-        answer = requests.get(f"{server.url}/info/", headers={"Origin": origin, **bearer}, timeout=60)
+        answer = requests.get(f"{server.url}/info/", headers={"Origin": origin, **BEARER}, timeout=60)
         assert answer.status_code == (200 if allowed else 403)
         assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
         assert answer.headers.get("access-control-allow-origin") != "*"
+
+
+def test_no_request_without_the_token(server):
+    """Whatever there is, in the schema and beside it, but for the log-in and whether the server is up."""
+    schema = server.get("/openapi.json", headers=BEARER).json()
+    asked = [(method.upper(), path) for path, methods in schema["paths"].items() for method in methods]
+    asked += [(method, f"{place}x") for place in PLACES for method in ("GET", "POST", "PUT", "DELETE")]
+    asked += [("GET", "/openapi.json"), ("GET", "/"), ("GET", "/docs"), ("POST", "/no/such/address")]
+    opened = set()
+    for method, path in asked:
+        for headers in ({}, {"Authorization": f"Bearer {TOKEN[:-1]}"}, {"Cookie": f"swin_umamba_token={TOKEN}x"}):
+            address = server.url + path.replace("{", "").replace("}", "")
+            answer = requests.request(method, address, headers=headers, timeout=60, allow_redirects=False)
+            if answer.status_code != 401:
+                opened.add((method, path.partition("?")[0]))
+    login = {(method, "/login") for method in ("GET", "PUT", "DELETE")}  # POST of a wrong token is 401, too
+    assert opened == {("GET", "/healthz"), ("GET", "/auth/"), ("POST", "/auth/token"), *login}
+
+
+def test_every_request_of_the_schema_with_the_token(server):
+    """The last test: things are deleted."""
+    fuzz(server, KNOWN, BEARER)
