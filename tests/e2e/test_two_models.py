@@ -51,6 +51,7 @@ def segment_by(person: Reader, image: str, model: str) -> dict[str, np.ndarray]:
     person.page.select_option("[data-cy=ml-model]", model)
     with person.page.expect_response(lambda answer: f"{image}/segment" in answer.url) as answer:
         person.segment()
+    person.settled()  # "Segmented." may still be what was said of the model before
     expect(person.part("badge")).to_contain_text(f"{model} 0.1.0")
     expect(person.part("organ")).to_have_count(len(ORGANS))
     numbers = person.page.evaluate(NUMBERS)
