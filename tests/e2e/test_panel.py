@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-LOW = "low confidence, look closely: spleen 0.63 (doubtful below 0.9)"
+LOW = "low confidence, look closely: spleen 0.63 (doubtful below 0.93)"
 VOXELS = "voxels of 9 mm from left to right: the model was trained on 1.25 mm"
 COLOURS = """() => {
   const [{ segmentationId, segments }] = cornerstoneTools.segmentation.state.getSegmentations();
