@@ -8,7 +8,6 @@ import { gridOf } from './grid.js';
 import { History, withoutSegment } from './history.js';
 import { decodeSlices, keyOf } from './runs.js';
 import { idOf, imageOf, listed, sameSegments, segmentsOf } from './segments.js';
-import { Superseded } from './superseded.js';
 
 const FRAME = /\/frames\/(\d+)/;
 
@@ -23,7 +22,6 @@ export class OhifViewer extends Drawing {
   constructor(services, globals = window) {
     super(services, globals);
     this.history = new History(globals);
-    this.superseded = new Superseded();
     this.subscriptions = [];
   }
 
@@ -50,19 +48,7 @@ export class OhifViewer extends Drawing {
     });
     on(segmentationService, 'SEGMENTATION_REPRESENTATION_MODIFIED', () => this.separate());
     on(segmentationService, 'SEGMENTATION_REMOVED', ({ segmentationId }) => tell.removed(imageOf(segmentationId)));
-    this.subscriptions.push(this.noticeAdding());
     looked();
-  }
-
-  /** Let a segment that a person adds, by OHIF's button or ours, be true. @returns {{unsubscribe: () => void}} */
-  noticeAdding() {
-    const { segmentationService } = this.services;
-    const { addSegment } = segmentationService;
-    segmentationService.addSegment = (segmentationId, ...rest) => {
-      this.superseded.forget(imageOf(segmentationId));
-      return addSegment.call(segmentationService, segmentationId, ...rest);
-    };
-    return { unsubscribe: () => Object.assign(segmentationService, { addSegment }) };
   }
 
   /** Stop telling. */
@@ -125,8 +111,6 @@ export class OhifViewer extends Drawing {
     if (missing.length) {
       throw new Error(`The viewer does not show ${missing.length} slices of the series, such as ${missing[0]}.`);
     }
-    this.superseded.replace(image, listed(this.segmentation(image)), segments);
-    this.superseded.replace(image, this.colours.get(image) || segments, segments);
     this.colours.set(image, segments);
     this.viewportsOf(image).forEach((viewportId) => this.painted.delete(`${viewportId} ${image}`));
     this.list(image, segments);
@@ -198,16 +182,11 @@ export class OhifViewer extends Drawing {
   }
 
   /**
-   * OHIF works out statistics beside the page and then puts back its list as it was before. Where that is a list that
-   * another has replaced, list that one again; else a segment added in the meantime is lost: list it again, and let it
-   * be painted. `removeSegment` and `restore` alone take one away.
+   * OHIF works out statistics beside the page and then puts back its list as it was before, so that a segment added in
+   * the meantime is lost; list it again, and let it be painted. `removeSegment` and `restore` alone take one away.
    * @param {string} image
    */
   heal(image) {
-    if (this.superseded.has(image, listed(this.segmentation(image)))) {
-      this.list(image, this.colours.get(image));
-      return;
-    }
     const found = this.segmentation(image) ? this.segments(image) : [];
     const lost = (this.colours.get(image) || []).filter(({ id }) => !found.some((one) => one.id === id));
     if (found.length || lost.length) {
