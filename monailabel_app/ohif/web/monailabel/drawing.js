@@ -16,8 +16,8 @@ export class Drawing {
   constructor(services, globals) {
     this.services = services;
     this.globals = globals;
-    /** @type {Map<string, import('./types').Segment[]>} colours by series */
-    this.colours = new Map();
+    /** @type {Map<string, import('./types').Segment[]>} by series: what its label holds, whatever OHIF lists */
+    this.organs = new Map();
     /** @type {Map<string, Set<number>>} organs that are not drawn, by series */
     this.hidden = new Map();
     /** @type {Set<string>} viewports and labels that have got our colours; OHIF gives its own to new ones */
@@ -141,7 +141,7 @@ export class Drawing {
   paint(viewportId, image) {
     const { segmentationService } = this.services;
     this.painted.add(`${viewportId} ${image}`);
-    for (const { id, color } of this.colours.get(image) || []) {
+    for (const { id, color } of this.organs.get(image) || []) {
       if (color && this.segmentation(image).segments[id]) {
         segmentationService.setSegmentColor(viewportId, idOf(image), id, [...color, 255]);
       }

@@ -6,7 +6,6 @@ import { el } from './dom.js';
 import { Drafts } from './drafts.js';
 import { Panel } from './panel.js';
 import { ResultList } from './results.js';
-import { imageOf } from './segments.js';
 import { Server } from './server.js';
 import { Session } from './session.js';
 import { ThresholdRange } from './threshold.js';
@@ -75,13 +74,6 @@ export default {
     const run = (name, options) => ohif.commandsManager.runCommand(name, options, 'CORNERSTONE');
     const definitions = {
       interpolateLabelmap: () => viewer.interpolate(() => run('interpolateLabelmap', {})),
-      /** @param {{segmentationId: string, segmentIndex: number}} what */
-      deleteSegment({ segmentationId, segmentIndex }) {
-        const image = imageOf(segmentationId);
-        return viewer.colours.has(image)
-          ? viewer.removeSegment(image, segmentIndex)
-          : run('deleteSegment', { segmentationId, segmentIndex });
-      },
     };
     return { defaultContext: 'MONAILABEL', definitions };
   },

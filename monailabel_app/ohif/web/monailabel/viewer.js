@@ -5,6 +5,7 @@
  */
 import { Drawing, LABELMAP } from './drawing.js';
 import { gridOf } from './grid.js';
+import { Guard } from './guard.js';
 import { History, withoutSegment } from './history.js';
 import { decodeSlices, keyOf } from './runs.js';
 import { idOf, imageOf, listed, sameSegments, segmentsOf } from './segments.js';
@@ -23,6 +24,9 @@ export class OhifViewer extends Drawing {
     super(services, globals);
     this.history = new History(globals);
     this.subscriptions = [];
+    const take = (image, change) => this.take(image, change);
+    this.guard = new Guard(services.segmentationService, { take, remove: (image, id) => this.removeSegment(image, id) });
+    this.taking = false; // what OHIF lists is a change of the person's
   }
 
   /**
@@ -31,6 +35,7 @@ export class OhifViewer extends Drawing {
    */
   watch(tell) {
     const { segmentationService, viewportGridService, cornerstoneViewportService } = this.services;
+    this.guard.begin();
     const on = (service, event, action) => this.subscriptions.push(service.subscribe(service.EVENTS[event], action));
     const looked = () => {
       const image = this.activeDisplaySet()?.SeriesInstanceUID;
@@ -53,6 +58,7 @@ export class OhifViewer extends Drawing {
 
   /** Stop telling. */
   unwatch() {
+    this.guard.end();
     this.subscriptions.splice(0).forEach(({ unsubscribe }) => unsubscribe());
   }
 
@@ -64,6 +70,7 @@ export class OhifViewer extends Drawing {
     const after = { segments: label.segments, pixels: decodeSlices(label) };
     const before = this.segmentation(image) ? this.moment(image) : null;
     if (!before) {
+      this.organs.set(image, label.segments);
       const options = { segmentationId: idOf(image), label: 'MONAI Label', segments: segmentsOf(label.segments) };
       await this.services.segmentationService.createLabelmapForDisplaySet(this.displaySetOf(image), options);
     }
@@ -91,7 +98,7 @@ export class OhifViewer extends Drawing {
     const { segmentationService, viewportGridService } = this.services;
     const active = segmentationService.getActiveSegmentation(viewportGridService.getActiveViewportId());
     const image = active ? imageOf(active.segmentationId) : '';
-    if (!this.colours.has(image)) {
+    if (!this.organs.has(image)) {
       start();
       return;
     }
@@ -111,7 +118,7 @@ export class OhifViewer extends Drawing {
     if (missing.length) {
       throw new Error(`The viewer does not show ${missing.length} slices of the series, such as ${missing[0]}.`);
     }
-    this.colours.set(image, segments);
+    this.organs.set(image, segments);
     this.viewportsOf(image).forEach((viewportId) => this.painted.delete(`${viewportId} ${image}`));
     this.list(image, segments);
     this.put(image, pixels);
@@ -181,30 +188,46 @@ export class OhifViewer extends Drawing {
     return this.displaySetOf(image).imageIds.map((id) => this.nameOf(id));
   }
 
+  /** Let the person change what OHIF lists: add an organ, or rename one. @param {string} image @param {() => void} change */
+  take(image, change) {
+    this.taking = true;
+    try {
+      change();
+    } finally {
+      this.taking = false;
+    }
+    this.organs.set(image, this.segments(image)); // a colour comes last
+  }
+
   /**
-   * OHIF works out statistics beside the page and then puts back its list as it was before, so that a segment added in
-   * the meantime is lost; list it again, and let it be painted. `removeSegment` and `restore` alone take one away.
+   * A list that is not ours came neither from the person nor from us: list ours again.
    * @param {string} image
    */
   heal(image) {
-    const found = this.segmentation(image) ? this.segments(image) : [];
-    const lost = (this.colours.get(image) || []).filter(({ id }) => !found.some((one) => one.id === id));
-    if (found.length || lost.length) {
-      this.colours.set(image, [...found, ...lost]);
+    if (!this.organs.has(image) || !this.segmentation(image)) {
+      return;
     }
-    if (lost.length && this.segmentation(image)) {
-      this.list(image, [...found, ...lost]);
-      this.activate(image, lost[lost.length - 1].id);
+    if (this.taking) {
+      this.organs.set(image, listed(this.segmentation(image)).map(({ id, name }) => ({ ...this.organ(image, id), id, name })));
+      return;
     }
+    this.list(image, this.organs.get(image));
+    this.organs.set(image, this.segments(image));
   }
 
-  /** @param {string} image @returns {import('./types').Segment[]} */
+  /** @param {string} image @param {number} id */
+  organ(image, id) {
+    return this.organs.get(image)?.find((one) => one.id === id);
+  }
+
+  /** What the label holds, in the colours that are drawn. @param {string} image @returns {import('./types').Segment[]} */
   segments(image) {
-    const known = this.colours.get(image) || [];
+    const { segmentationService } = this.services;
     const viewportId = this.viewportsOf(image).find((viewport) => this.painted.has(`${viewport} ${image}`));
-    return listed(this.segmentation(image)).map(({ id, name }) => {
-      const drawn = viewportId && this.services.segmentationService.getSegmentColor(viewportId, idOf(image), id);
-      return { id, name, color: drawn ? [drawn[0], drawn[1], drawn[2]] : known.find((one) => one.id === id)?.color };
+    const organs = [...(this.organs.get(image) || [])].sort((one, other) => one.id - other.id);
+    return organs.map(({ id, name, color }) => {
+      const drawn = viewportId && segmentationService.getSegmentColor(viewportId, idOf(image), id);
+      return { id, name, color: drawn ? [drawn[0], drawn[1], drawn[2]] : color };
     });
   }
 
