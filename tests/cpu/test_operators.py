@@ -53,6 +53,33 @@ def test_instance_norm_with_sum_and_activation(channels, dtype, tolerance):
             assert_near(cpu.instance_norm(x, weight, bias, 1e-5, 0.01, *rest), plain, dtype, 4 * tolerance)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
+@torch.no_grad()
+def test_a_norm_may_take_the_memory_of_its_input(dtype, tolerance):
+    weight, bias = drawn(64), drawn(64)
+    pixels = drawn(2, 5, 6, 64).to(dtype)
+    maps, rest = pixels.permute(0, 3, 1, 2), (weight, bias, 1e-5, 0.01)
+    for norm, x, given in ((cpu.layer_norm, pixels, rest[:3]), (cpu.instance_norm, maps, rest)):
+        fresh, kept = norm(x, *given), x.clone()
+        assert torch.equal(x, kept)
+        result = norm(x, *given, overwrite=True)
+        assert torch.equal(result, fresh)
+        assert result.data_ptr() == x.data_ptr()
+        x.copy_(kept)
+
+
+@torch.no_grad()
+def test_a_norm_overwrites_nothing_that_its_result_does_not_fit():
+    weight, bias = drawn(64), drawn(64)
+    x, wider = drawn(4, 64), drawn(4, 128)
+    kept = x.clone(), wider.clone()
+    with torch.autocast("cpu", torch.bfloat16):
+        cpu.layer_norm(x, weight, bias, 1e-5, overwrite=True)
+    cpu.layer_norm(wider[:, :64], weight, bias, 1e-5, overwrite=True)
+    assert torch.equal(x, kept[0])
+    assert torch.equal(wider, kept[1])
+
+
 def test_gradients_stay_with_pytorch():
     assert not cpu.takes(torch.zeros(1))
     with torch.no_grad():

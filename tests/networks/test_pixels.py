@@ -22,5 +22,6 @@ def test_pieces_give_the_logits_of_the_whole(monkeypatch, together, dtype):
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         whole = head(expand(x).permute(0, 3, 1, 2))
         logits = pixels.pixel_logits(expand, head, x)
-    assert logits.shape == (2, 5, 12, 20) and logits.dtype == dtype
+    assert logits.shape == (2, 5, 12, 20)
+    assert logits.dtype == dtype
     torch.testing.assert_close(logits, whole, rtol=0, atol=2e-6 if dtype == torch.float32 else 2e-2)

@@ -39,8 +39,13 @@ def takes(*tensors: Tensor) -> bool:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gate: Tensor | None = None) -> Tensor:
-    """`plain_layer_norm` by one function; under autocast the result has autocast's type."""
+def layer_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, gate: Tensor | None = None, *, overwrite: bool = False
+) -> Tensor:
+    """`plain_layer_norm` by one function; under autocast the result has autocast's type.
+
+    `overwrite` lets the result take the memory of x if it has its type.
+    """
     channels = x.shape[-1]
     given = (x,) if gate is None else (x, gate)
     if not takes(*given, weight, bias) or channels % LANES or weight.dtype != torch.float32:
@@ -49,7 +54,8 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gate: Tensor
 
     matrix = x.reshape(-1, channels)
     around, column = (x.new_empty((0, LANES)), 0) if gate is None else _rows(gate)
-    y = torch.empty(x.shape, dtype=_result(x), device="cpu")
+    overwrite = overwrite and x.is_contiguous() and _result(x) == x.dtype
+    y = x if overwrite else torch.empty(x.shape, dtype=_result(x), device="cpu")
     arguments = (_array(matrix), _array(around), column, _row(weight), _row(bias), np.float32(eps))
     target = _array(y.view(-1, channels))
     run(lambda part: kernels.layer_norm(*arguments, target, *part), _parts(len(matrix), target))
@@ -74,16 +80,19 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def instance_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float,
-    other: Tensor | None = None, normalise_other: bool = False,
+    other: Tensor | None = None, normalise_other: bool = False, *, overwrite: bool = False,
 ) -> Tensor:  # fmt: skip
-    """`plain_instance_norm` by functions of ours, channels-last then; slope 1 is no activation."""
+    """`plain_instance_norm` by functions of ours, channels-last then; slope 1 is no activation.
+
+    `overwrite` lets the result take the memory of x, which spares fresh memory, a page of it at a time.
+    """
     pixels, channels = x.shape[2] * x.shape[3], x.shape[1]
     given = [t for t in (x, weight, bias, other) if t is not None]
     several = math.lcm(channels, LANES) // channels  # pixels that fill whole vectors
     if not takes(*given) or several > 8 or pixels % several or pixels == 1:
         return plain_instance_norm(x, weight, bias, eps, slope, other, normalise_other)
     x, other = _last(x), None if other is None else _last(other.to(x.dtype))
-    y = torch.empty_like(x)
+    y = x if overwrite else torch.empty_like(x)
     for image in range(len(x)):
         _instance(x[image], weight, bias, eps, slope, None if other is None else other[image], normalise_other,
                   y[image], several)  # fmt: skip
