@@ -90,7 +90,7 @@ class CleanLabelsd(MapTransform):
         return item
 
     def _clean(self, voxels: Voxels, image: Voxels, spacing: tuple[float, float, float]) -> None:
-        """Clean a label map (X, Y, Z) in place; organs are looked at inside boxes around them, which is all there is."""
+        """Clean a label map (X, Y, Z) in place; each organ is looked at inside a box around it."""
         boxes = _boxes(voxels, self.labels)
         before = {organ: _count(voxels[box], self.labels[organ]) for organ, box in boxes.items()}
         air = float(np.quantile(image[:: max(1, image.shape[0] // 64)], AIR))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -74,7 +75,8 @@ class VSSDecoder(nn.Module):
             x = self.expand_layers[-1](x)  # (B, H/4, W/4, E) -> (B, H, W, E)
             outputs.append(self.seg_layers[-1](x.permute(0, 3, 1, 2)))  # (B, H, W, E) -> (B, E, H, W) -> (B, K, H, W)
         else:
-            outputs.append(pixel_logits(self.expand_layers[-1], self.seg_layers[-1], x))
+            last = cast(FinalPatchExpand, self.expand_layers[-1]), cast(nn.Conv2d, self.seg_layers[-1])
+            outputs.append(pixel_logits(*last, x))
         outputs.reverse()
         return outputs
 
