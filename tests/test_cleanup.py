@@ -101,6 +101,21 @@ def test_a_horseshoe_kidney_keeps_its_halves():
     assert torch.equal(cleaned(labels)[0], labels)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_lies_around_the_organs_changes_nothing(seed):
+    random = torch.Generator().manual_seed(seed)
+    labels, image = kidneys(), torch.rand(60, 40, 12, generator=random)
+    labels[22:38, 5:35, 1:11] = 1
+    specks = torch.rand(labels.shape, generator=random) < 0.002
+    labels[specks] = torch.randint(4, labels.shape, generator=random, dtype=torch.uint8)[specks]
+    small, messages = cleaned(labels, image, air_share=0)  # air is of the whole image
+    padded = cleaned(*(torch.nn.functional.pad(x, (0, 0, 9, 3, 5, 5)) for x in (labels, image)), air_share=0)
+    assert not torch.equal(small, labels)
+    assert torch.equal(padded[0][5:-5, 9:-3], small)
+    assert padded[0].count_nonzero() == small.count_nonzero()
+    assert padded[1] == messages
+
+
 def test_empty_maps_and_switched_off_steps():
     empty = torch.zeros(8, 8, 4, dtype=torch.uint8)
     assert torch.equal(cleaned(empty)[0], empty)

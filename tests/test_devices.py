@@ -40,19 +40,24 @@ def test_precision():
 
 
 @pytest.mark.parametrize(
-    ("bf16", "amx", "capability", "limit", "expected"),
+    ("bf16", "fp16", "amx", "capability", "limit", "expected"),
     [
-        (True, False, "AVX512", None, torch.bfloat16),
-        (False, True, "AVX512", "ALL", torch.bfloat16),
-        (False, False, "AVX512", None, None),
-        (True, False, "AVX2", None, None),  # PyTorch was told to do without, ATEN_CPU_CAPABILITY
-        (True, False, "AVX512", "AVX2", None),
-        (True, False, "AVX512", "avx512_core_bf16", torch.bfloat16),
+        (True, False, False, "AVX512", None, torch.bfloat16),
+        (True, True, True, "AVX512", None, torch.bfloat16),
+        (True, True, False, "AVX512", None, None),  # a virtual machine hides AMX: half the rate of float32
+        (False, False, True, "AVX512", "ALL", torch.bfloat16),
+        (False, False, False, "AVX512", None, None),
+        (True, False, False, "AVX2", None, None),  # PyTorch was told to do without, ATEN_CPU_CAPABILITY
+        (True, False, False, "AVX512", "AVX2", None),
+        (True, False, False, "AVX512", "avx512_core_bf16", torch.bfloat16),
     ],
 )
-def test_a_cpu_infers_in_bfloat16_where_it_multiplies_it(monkeypatch, bf16, amx, capability, limit, expected):
+def test_a_cpu_infers_in_bfloat16_where_it_multiplies_it_fast(
+    monkeypatch, bf16, fp16, amx, capability, limit, expected
+):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_fp16": fp16}, raising=False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     if limit is not None:

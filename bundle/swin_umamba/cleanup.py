@@ -27,6 +27,7 @@ MIDDLE = 0.25  # of an organ's slices at either end are left out where its own b
 TOLD_ML = 1.0  # less is not worth a remark
 
 Voxels = np.ndarray
+Box = tuple[slice, ...]  # of a volume, around all of an organ
 
 
 class CleanLabelsd(MapTransform):
@@ -89,23 +90,37 @@ class CleanLabelsd(MapTransform):
         return item
 
     def _clean(self, voxels: Voxels, image: Voxels, spacing: tuple[float, float, float]) -> None:
-        """Clean a label map (X, Y, Z) in place."""
-        before = {organ: int(np.count_nonzero(voxels == number)) for organ, number in self.labels.items()}
+        """Clean a label map (X, Y, Z) in place; each organ is looked at inside a box around it."""
+        boxes = _boxes(voxels, self.labels)
+        before = {organ: _count(voxels[box], self.labels[organ]) for organ, box in boxes.items()}
         air = float(np.quantile(image[:: max(1, image.shape[0] // 64)], AIR))
-        for number in self.labels.values():
+        for organ, box in boxes.items():
+            number = self.labels[organ]
             if self.air_share:
-                _drop_ends_in_air(voxels, image, number, air, self.air_share)
+                _drop_ends_in_air(voxels[box], image[box], number, air, self.air_share)
             if self.speck_share:
-                _drop_specks(voxels, number, spacing, self.speck_share, self.far_mm)
-        removed = {o: before[o] - int(np.count_nonzero(voxels == n)) for o, n in self.labels.items()}
+                _drop_specks(voxels, number, box, spacing, self.speck_share, self.far_mm)
+        removed = {organ: before[organ] - _count(voxels[box], self.labels[organ]) for organ, box in boxes.items()}
         millilitres = float(np.prod(spacing)) / 1000
         for organ, count in removed.items():
             if count * millilitres >= TOLD_ML:
                 warn_of_case(f"clean-up took {count * millilitres:.1f} mL off the {organ}: far pieces, or ends in air")
-        for left, right in paired_organs(self.labels):
-            moved = _sort_sides(voxels, self.labels[left], self.labels[right], image)
+        for pair in paired_organs(self.labels):
+            sides = {self.labels[organ]: boxes.get(organ) for organ in pair}
+            moved = _sort_sides(voxels, sides, image)
             if moved * millilitres >= TOLD_ML:
-                warn_of_case(f"clean-up moved {moved * millilitres:.1f} mL between {left} and {right}")
+                warn_of_case(f"clean-up moved {moved * millilitres:.1f} mL between {pair[0]} and {pair[1]}")
+
+
+def _boxes(voxels: Voxels, labels: Mapping[str, int]) -> dict[str, Box]:
+    """Return the box around each organ that is there."""
+    found = ndimage.find_objects(voxels)
+    found += [None] * (max(labels.values(), default=0) - len(found))
+    return {organ: found[number - 1] for organ, number in labels.items() if found[number - 1] is not None}
+
+
+def _count(voxels: Voxels, number: int) -> int:
+    return int(np.count_nonzero(voxels == number))
 
 
 def paired_organs(labels: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -130,8 +145,10 @@ def _drop_ends_in_air(voxels: Voxels, image: Voxels, number: int, air: float, sh
             voxels[..., k][region[..., k]] = 0
 
 
-def _drop_specks(voxels: Voxels, number: int, spacing: tuple[float, float, float], share: float, far: float) -> None:
-    pieces, largest = _pieces(voxels == number)
+def _drop_specks(
+    voxels: Voxels, number: int, box: Box, spacing: tuple[float, float, float], share: float, far: float
+) -> None:
+    pieces, largest = _pieces(voxels, number, box)
     if len(pieces) < 2:
         return
     tree = cKDTree(_surface(pieces[largest]) * spacing)
@@ -143,10 +160,13 @@ def _drop_specks(voxels: Voxels, number: int, spacing: tuple[float, float, float
             voxels[tuple(piece.T)] = 0
 
 
-def _sort_sides(voxels: Voxels, left: int, right: int, image: Voxels) -> int:
-    """Give pieces of a paired organ the side that they lie on, in place; return how many voxels moved."""
-    moved = 0
-    regions = {number: _pieces(voxels == number) for number in (left, right)}
+def _sort_sides(voxels: Voxels, sides: Mapping[int, Box | None], image: Voxels) -> int:
+    """Give pieces of a paired organ, {left: its box, right: its box}, the side that they lie on, in place.
+
+    Returns how many voxels moved.
+    """
+    moved, (left, right) = 0, sides
+    regions = {number: _pieces(voxels, number, box) for number, box in sides.items()}
     for own, other in ((left, right), (right, left)):
         pieces, largest = regions[own]
         if len(pieces) < 2:
@@ -170,11 +190,18 @@ def _across(piece: Voxels, main: Voxels, image: Voxels) -> bool:
     return (piece[:, 0].mean() - middle) * (main[:, 0].mean() - middle) < 0
 
 
-def _pieces(region: Voxels) -> tuple[list[Voxels], int]:
-    """Return the voxels (N, 3) of each connected piece of a region, and the number of the largest."""
-    numbered, count = ndimage.label(region, TOUCHING)
-    boxes = ndimage.find_objects(numbered)
-    pieces = [np.argwhere(numbered[box] == n + 1) + [side.start for side in box] for n, box in enumerate(boxes[:count])]
+def _pieces(voxels: Voxels, number: int, box: Box | None) -> tuple[list[Voxels], int]:
+    """Return the voxels (N, 3) of each connected piece of an organ, and the number of the largest piece.
+
+    Places are those in the whole volume: distances round alike, whatever the box.
+    """
+    if box is None:
+        return [], 0
+    numbered, count = ndimage.label(voxels[box] == number, TOUCHING)
+    corner = np.array([side.start for side in box])
+    pieces = []
+    for n, part in enumerate(ndimage.find_objects(numbered)[:count]):
+        pieces.append(np.argwhere(numbered[part] == n + 1) + [side.start for side in part] + corner)
     return pieces, int(np.argmax([len(piece) for piece in pieces])) if pieces else 0
 
 

@@ -31,7 +31,7 @@ def save_label_map(path: str | os.PathLike, labels: MetaTensor) -> None:
         path: the file, `.nii.gz`.
         labels: (1, X, Y, Z) whole numbers from 0 to 255, with affine and "filename_or_obj".
     """
-    voxels = labels.cpu().numpy()[0].astype(np.uint8)  # (1, X, Y, Z) -> (X, Y, Z)
+    voxels = labels.cpu().numpy()[0].astype(np.uint8, order="F")  # (1, X, Y, Z) -> (X, Y, Z), as NIfTI lays them out
     source = file_name(labels)
     if suffix_of(source) in NIFTI_SUFFIXES and Path(source).is_file():
         original: Any = nib.load(source)

@@ -25,7 +25,7 @@ from swin_umamba.label_maps import DISCLAIMER, organ_volumes, save_label_map
 from swin_umamba.models import ModelSpec
 from swin_umamba.photograph_outputs import write_photograph_results, write_photograph_tables
 from swin_umamba.photographs import is_photograph
-from swin_umamba.pictures import PICTURE_DPI, draw_case
+from swin_umamba.pictures import draw_case, save_picture
 from swin_umamba.transforms import file_name
 
 REPORT_FILE, VOLUMES_FILE = "report.json", "volumes.csv"
@@ -99,7 +99,7 @@ class CaseWriter:
                 path = together.enter_context(replace_file(self.output_dir / written["overlay"]))
                 to_ras = Orientation("RAS", labels=None)
                 ras_image, ras_labels = MetaTensor(to_ras(image)), MetaTensor(to_ras(labels))
-                draw_case(case, ras_image, ras_labels, self.labels, volumes).savefig(path, dpi=PICTURE_DPI)
+                save_picture(draw_case(case, ras_image, ras_labels, self.labels, volumes), path)
         return {**written, "volumes": volumes}
 
     def _save(self, name: str, path: Path, case: str, labels: MetaTensor) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from swin_umamba.files import replace_file
 from swin_umamba.instances import instances_of
 from swin_umamba.photographs import read_photograph
-from swin_umamba.pictures import PICTURE_DPI, draw_photograph
+from swin_umamba.pictures import draw_photograph, save_picture
 from swin_umamba.transforms import file_name
 
 LABELS_END, INSTANCES_END, PICTURE_END = "_seg.png", "_instances.tif", "_overlay.png"
@@ -68,7 +68,7 @@ def write_photograph_results(
             record["overlay"] = f"{case}{PICTURE_END}"
             pixels = read_photograph(file_name(labels))
             figure = draw_photograph(case, pixels, found, names, areas, objects)
-            figure.savefig(place(PICTURE_END), dpi=PICTURE_DPI)
+            save_picture(figure, place(PICTURE_END))
     return record
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from monai.data import MetaTensor
@@ -17,6 +20,7 @@ from swin_umamba.transforms import spacing_of
 FILL, OUTLINE = 0.35, 1.0  # opacity of an organ and of its edge
 WINDOW = (1.0, 99.5)  # percentiles of the intensities that are drawn black and white
 PICTURE_DPI = 110
+COMPRESSION = 3  # of PNG, 0 to 9: these pictures become smaller than with 6, in half the time
 LARGEST_PHOTOGRAPH = 1600  # pixels of the longer side as it is drawn
 SIDE = 512  # pixels of the longer side of each view
 SAMPLES = 200_000  # voxels that the percentiles are taken from
@@ -63,6 +67,15 @@ def draw_case(
     _legend(parts["legend"], present, organs, colours)
     figure.suptitle(f"{case}   (radiological view; for research, not for clinical use)", color="white", fontsize=10)
     return figure
+
+
+def save_picture(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a figure as PNG, the same pixels as `Figure.savefig`, which draws twice to know its size."""
+    figure.set_dpi(PICTURE_DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    options = {"compress_level": COMPRESSION}
+    imsave(path, canvas.buffer_rgba(), format="png", dpi=PICTURE_DPI, pil_kwargs=options)
 
 
 def draw_photograph(

@@ -21,10 +21,11 @@ def assert_near(y: torch.Tensor, plain: torch.Tensor, dtype: torch.dtype, tolera
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
-def test_layer_norm_with_and_without_gate(dtype, tolerance):
-    both = drawn(2, 3, 5, 192).to(dtype)
+@pytest.mark.parametrize("channels", [16, 32, 36, 72, 96, 127])
+def test_layer_norm_with_and_without_gate(channels, dtype, tolerance):
+    both = drawn(2, 3, 5, 2 * channels).to(dtype) + 2
     x, gate = both.chunk(2, dim=-1)  # as the projection of a block leaves them
-    weight, bias = drawn(96), drawn(96) + 1
+    weight, bias = drawn(channels), drawn(channels) + 1
     with torch.no_grad():
         for given in (None, gate):
             plain = plain_layer_norm(x.float(), weight, bias, 1e-5, None if given is None else given.float())
@@ -33,17 +34,18 @@ def test_layer_norm_with_and_without_gate(dtype, tolerance):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 1), (5, 4)])
-def test_convolution_with_activation(size, dtype, tolerance):
-    x = drawn(2, *size, 128).to(dtype)[..., :64]
-    weight, bias = drawn(64, 1, 3, 3), drawn(64)
+@pytest.mark.parametrize("channels", [32, 36, 64, 72])
+def test_convolution_with_activation(channels, size, dtype, tolerance):
+    x = drawn(2, *size, 2 * channels).to(dtype)[..., :channels]
+    weight, bias = drawn(channels, 1, 3, 3), drawn(channels)
     with torch.no_grad():
         assert_near(cpu.conv_silu(x, weight, bias), plain_conv_silu(x.float(), weight, bias), dtype, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
-@pytest.mark.parametrize("channels", [16, 48, 64])
+@pytest.mark.parametrize("channels", [16, 18, 36, 48, 64])
 def test_instance_norm_with_sum_and_activation(channels, dtype, tolerance):
-    x, other = (drawn(2, channels, 4, 6 + i)[..., :6].to(dtype) + 3 for i in range(2))
+    x, other = (drawn(2, channels, 4, 8 + i)[..., :8].to(dtype) + 3 for i in range(2))
     weight, bias = drawn(channels), drawn(channels)
     with torch.no_grad():
         for rest in ((), (other, False), (other, True)):
@@ -51,6 +53,35 @@ def test_instance_norm_with_sum_and_activation(channels, dtype, tolerance):
                 x.float(), weight, bias, 1e-5, 0.01, *(r.float() if r is other else r for r in rest)
             )
             assert_near(cpu.instance_norm(x, weight, bias, 1e-5, 0.01, *rest), plain, dtype, 4 * tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
+@torch.no_grad()
+def test_a_norm_may_take_the_memory_of_its_input(dtype, tolerance):
+    weight, bias = drawn(64), drawn(64)
+    pixels = drawn(2, 5, 6, 64).to(dtype)
+    maps, rest = pixels.permute(0, 3, 1, 2), (weight, bias, 1e-5, 0.01)
+    for norm, x, given in ((cpu.layer_norm, pixels, rest[:3]), (cpu.instance_norm, maps, rest)):
+        fresh, kept = norm(x, *given), x.clone()
+        assert torch.equal(x, kept)
+        result = norm(x, *given, overwrite=True)
+        assert torch.equal(result, fresh)
+        assert result.data_ptr() == x.data_ptr()
+        x.copy_(kept)
+
+
+@torch.no_grad()
+def test_a_norm_overwrites_nothing_that_its_result_does_not_fit():
+    weight, bias = drawn(64), drawn(64)
+    x, wider, odd = drawn(4, 64), drawn(4, 128), drawn(4, 36)
+    kept = x.clone(), wider.clone()
+    with torch.autocast("cpu", torch.bfloat16):
+        cpu.layer_norm(x, weight, bias, 1e-5, overwrite=True)
+    cpu.layer_norm(wider[:, :64], weight, bias, 1e-5, overwrite=True)
+    plain = plain_layer_norm(odd, weight[:36], bias[:36], 1e-5)
+    assert_near(cpu.layer_norm(odd, weight[:36], bias[:36], 1e-5, overwrite=True), plain, torch.float32, 2e-6)
+    assert torch.equal(x, kept[0])
+    assert torch.equal(wider, kept[1])
 
 
 def test_gradients_stay_with_pytorch():

@@ -1,7 +1,8 @@
 """Compiled functions for inference on channels-last maps, each in as few passes over memory as it needs.
 
 Matrices are C-ordered; float32, or int16 that holds bfloat16. All sums are float32. Channels come in blocks of `LANES`,
-so matrices are that wide or a multiple of it. A call holds no Python lock and writes only the rows it is given.
+so matrices are at least that wide; where they are no multiple of it, the last block overlaps the one before. A call
+holds no Python lock and writes only the rows it is given.
 
 Numba's cache on disk notices a change of this file only: after a change of simd.py delete __pycache__.
 """
@@ -16,24 +17,28 @@ from .threads import compiled
 
 
 @compiled
-def layer_norm(x, gate, gate_column, weight, bias, eps, y, first, last):
+def layer_norm(x, gate, gate_column, weight, bias, rest, eps, y, first, last):
     """Normalise rows first..last-1 of x (R, C), times SiLU of gate (R, at least C) from a column on; no rows: no gate.
 
-    weight and bias are (1, C), y is (R, C).
+    weight and bias are (1, C), y is (R, C), x itself only if C is a multiple of LANES. `rest` (1, LANES) is 1 where the
+    last block holds channels that no block before it holds, else 0.
     """
     channels = x.shape[1]
     share = np.float32(1.0 / channels)
+    end, fresh = channels - LANES, load(rest, 0, 0)
     for row in range(first, last):
-        sums = load(x, row, 0)
-        for c in range(LANES, channels, LANES):
+        sums = load(x, row, end) * fresh
+        for c in range(0, end, LANES):
             sums = sums + load(x, row, c)
         mean = splat(total(sums) * share)
-        sums = mean - mean
-        for c in range(0, channels, LANES):
+        apart = load(x, row, end) - mean
+        sums = apart * apart * fresh
+        for c in range(0, end, LANES):
             apart = load(x, row, c) - mean
             sums = sums + apart * apart
         scale = splat(np.float32(1.0) / np.sqrt(total(sums) * share + eps))
-        for c in range(0, channels, LANES):
+        for block in range(0, channels, LANES):
+            c = min(block, end)
             value = (load(x, row, c) - mean) * scale * load(weight, 0, c) + load(bias, 0, c)
             if gate.size > 0:
                 value = value * silu(load(gate, row, gate_column + c))
@@ -49,7 +54,8 @@ def conv_silu(x, x_column, weight, bias, y, height, width, first, last):
     channels = y.shape[1]
     for line in range(first, last):
         top, bottom = max(line % height - 1, 0) - line % height, min(line % height + 1, height - 1) - line % height
-        for c in range(0, channels, LANES):
+        for block in range(0, channels, LANES):
+            c = min(block, channels - LANES)
             for column in range(width):
                 value = load(bias, 0, c)
                 for down in range(top, bottom + 1):

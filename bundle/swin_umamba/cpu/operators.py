@@ -1,7 +1,7 @@
 """Layer norm, depthwise convolution and instance norm for inference on a CPU, each with what follows it.
 
 Each does what the function `plain_*` of `swin_umamba.cuda` says, in float32 or bfloat16, and leaves to that whatever
-it cannot take: gradients, other types, channels that are no multiple of what fits the vectors.
+it cannot take: gradients, other types, fewer channels than fit a vector.
 """
 
 from __future__ import annotations
@@ -39,18 +39,25 @@ def takes(*tensors: Tensor) -> bool:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gate: Tensor | None = None) -> Tensor:
-    """`plain_layer_norm` by one function; under autocast the result has autocast's type."""
+def layer_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, gate: Tensor | None = None, *, overwrite: bool = False
+) -> Tensor:
+    """`plain_layer_norm` by one function; under autocast the result has autocast's type.
+
+    `overwrite` lets the result take the memory of x if it has its type.
+    """
     channels = x.shape[-1]
     given = (x,) if gate is None else (x, gate)
-    if not takes(*given, weight, bias) or channels % LANES or weight.dtype != torch.float32:
+    if not takes(*given, weight, bias) or channels < LANES or weight.dtype != torch.float32:
         return plain_layer_norm(x, weight, bias, eps, gate)
     from . import kernels
 
     matrix = x.reshape(-1, channels)
     around, column = (x.new_empty((0, LANES)), 0) if gate is None else _rows(gate)
-    y = torch.empty(x.shape, dtype=_result(x), device="cpu")
-    arguments = (_array(matrix), _array(around), column, _row(weight), _row(bias), np.float32(eps))
+    overwrite = overwrite and channels % LANES == 0 and x.is_contiguous() and _result(x) == x.dtype
+    y = x if overwrite else torch.empty(x.shape, dtype=_result(x), device="cpu")
+    arguments = (_array(matrix), _array(around), column, _row(weight), _row(bias), _rest(channels))
+    arguments += (np.float32(eps),)
     target = _array(y.view(-1, channels))
     run(lambda part: kernels.layer_norm(*arguments, target, *part), _parts(len(matrix), target))
     return y
@@ -59,7 +66,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gate: Tensor
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`plain_conv_silu` by one function; under autocast the result has autocast's type."""
     images, height, width, channels = x.shape
-    if bias is None or not takes(x, weight, bias) or channels % LANES or weight.dtype != torch.float32:
+    if bias is None or not takes(x, weight, bias) or channels < LANES or weight.dtype != torch.float32:
         return plain_conv_silu(x, weight, bias)
     from . import kernels
 
@@ -74,16 +81,19 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def instance_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float,
-    other: Tensor | None = None, normalise_other: bool = False,
+    other: Tensor | None = None, normalise_other: bool = False, *, overwrite: bool = False,
 ) -> Tensor:  # fmt: skip
-    """`plain_instance_norm` by functions of ours, channels-last then; slope 1 is no activation."""
+    """`plain_instance_norm` by functions of ours, channels-last then; slope 1 is no activation.
+
+    `overwrite` lets the result take the memory of x, which spares fresh memory, a page of it at a time.
+    """
     pixels, channels = x.shape[2] * x.shape[3], x.shape[1]
     given = [t for t in (x, weight, bias, other) if t is not None]
     several = math.lcm(channels, LANES) // channels  # pixels that fill whole vectors
-    if not takes(*given) or several > 8 or pixels % several or pixels == 1:
+    if not takes(*given) or pixels % several or pixels == 1:
         return plain_instance_norm(x, weight, bias, eps, slope, other, normalise_other)
     x, other = _last(x), None if other is None else _last(other.to(x.dtype))
-    y = torch.empty_like(x)
+    y = x if overwrite else torch.empty_like(x)
     for image in range(len(x)):
         _instance(x[image], weight, bias, eps, slope, None if other is None else other[image], normalise_other,
                   y[image], several)  # fmt: skip
@@ -144,6 +154,12 @@ def _array(x: Tensor) -> np.ndarray:
 def _row(x: Tensor) -> np.ndarray:
     """Return weights (C,) as (1, C) in float32."""
     return _array(x.float())[None]
+
+
+@cache
+def _rest(channels: int) -> np.ndarray:
+    """Return which lanes (1, LANES) of the last block hold channels that no block before it holds."""
+    return (np.arange(LANES) >= -channels % LANES).astype(np.float32)[None]
 
 
 def _rows(x: Tensor) -> tuple[Tensor, int]:

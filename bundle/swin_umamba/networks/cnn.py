@@ -21,9 +21,13 @@ def instance_norm(
     x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float, slope: float,
     other: torch.Tensor | None = None, normalise_other: bool = False,
 ) -> torch.Tensor:  # fmt: skip
-    """Normalise x (B, C, H, W), add `other` as it is or normalised, and apply leaky ReLU; slope 1 is none."""
-    norm = cuda.instance_norm if x.is_cuda else cpu.instance_norm
-    return norm(x, weight, bias, eps, slope, other, normalise_other)
+    """Normalise x (B, C, H, W), add `other` as it is or normalised, and apply leaky ReLU; slope 1 is none.
+
+    x must be a convolution's result that nobody else reads: without gradients it may be overwritten.
+    """
+    if x.is_cuda:
+        return cuda.instance_norm(x, weight, bias, eps, slope, other, normalise_other)
+    return cpu.instance_norm(x, weight, bias, eps, slope, other, normalise_other, overwrite=True)
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:

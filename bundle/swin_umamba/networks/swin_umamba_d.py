@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from swin_umamba.networks.arguments import check_backend, check_depths, check_image, check_integer, check_rate
 from swin_umamba.networks.initialisation import initialise_convolutions, initialise_linears
 from swin_umamba.networks.padding import crop_to_scales, pad_to_multiple
+from swin_umamba.networks.pixels import pixel_logits
 from swin_umamba.networks.vss import FinalPatchExpand, PatchExpand, VSSMEncoder, VSSStage
 
 
@@ -69,8 +71,12 @@ class VSSDecoder(nn.Module):
             x = stage(join(x))
             if all_heads:
                 outputs.append(head(x.permute(0, 3, 1, 2)))  # (B, h, w, C) -> (B, C, h, w) -> (B, K, h, w)
-        x = self.expand_layers[-1](x)  # (B, H/4, W/4, E) -> (B, H, W, E)
-        outputs.append(self.seg_layers[-1](x.permute(0, 3, 1, 2)))  # (B, H, W, E) -> (B, E, H, W) -> (B, K, H, W)
+        if torch.jit.is_scripting():
+            x = self.expand_layers[-1](x)  # (B, H/4, W/4, E) -> (B, H, W, E)
+            outputs.append(self.seg_layers[-1](x.permute(0, 3, 1, 2)))  # (B, H, W, E) -> (B, E, H, W) -> (B, K, H, W)
+        else:
+            last = cast(FinalPatchExpand, self.expand_layers[-1]), cast(nn.Conv2d, self.seg_layers[-1])
+            outputs.append(pixel_logits(*last, x))
         outputs.reverse()
         return outputs
 

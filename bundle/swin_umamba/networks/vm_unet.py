@@ -10,6 +10,7 @@ from torch import nn
 from swin_umamba.networks.arguments import check_backend, check_depths, check_image, check_integer, check_rate
 from swin_umamba.networks.initialisation import initialise_linears
 from swin_umamba.networks.padding import crop_to_scales, pad_to_multiple
+from swin_umamba.networks.pixels import pixel_logits
 from swin_umamba.networks.vss import FinalPatchExpand, PatchEmbed, PatchExpand, PatchMerging, VSSStage
 
 COLORS = 3
@@ -107,8 +108,11 @@ class VMUNet(nn.Module):
             x = down(x)
         for i, up in enumerate(self.layers_up):
             x = up(x if i == 0 else x + skips[4 - i])
-        x = self.final_up(x).permute(0, 3, 1, 2)  # (B, H, W, E/4) -> (B, E/4, H, W)
-        return crop_to_scales([self.final_conv(x)], height, width, [1])[0]
+        if torch.jit.is_scripting():
+            logits = self.final_conv(self.final_up(x).permute(0, 3, 1, 2))  # (B, H, W, E/4) -> (B, K, H, W)
+        else:
+            logits = pixel_logits(self.final_up, self.final_conv, x)
+        return crop_to_scales([logits], height, width, [1])[0]
 
 
 def _rates(first: float, last: float, depths: Sequence[int]) -> list[list[float]]:
