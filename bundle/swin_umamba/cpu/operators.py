@@ -56,8 +56,8 @@ def layer_norm(
     around, column = (x.new_empty((0, LANES)), 0) if gate is None else _rows(gate)
     overwrite = overwrite and channels % LANES == 0 and x.is_contiguous() and _result(x) == x.dtype
     y = x if overwrite else torch.empty(x.shape, dtype=_result(x), device="cpu")
-    arguments = (_array(matrix), _array(around), column, _row(weight), _row(bias), _rest(channels))
-    arguments += (np.float32(eps),)
+    ends = (_row(weight), _row(bias), _rest(channels), np.float32(eps))
+    arguments = (_array(matrix), _array(around), column, *ends)
     target = _array(y.view(-1, channels))
     run(lambda part: kernels.layer_norm(*arguments, target, *part), _parts(len(matrix), target))
     return y
