@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { submissionOf } from '../../monailabel_app/ohif/web/monailabel/cases.js';
 import { Guard, withStatistics } from '../../monailabel_app/ohif/web/monailabel/guard.js';
-import { encodeSlices } from './labels.mjs';
-import { Ohif } from './ohif.mjs';
+import { Ohif, labelOf } from './ohif.mjs';
 
 const SEEING = [{ id: 1, name: 'liver', color: [200, 0, 0] }, { id: 2, name: 'bladder', color: [0, 0, 200] }];
 const TURNED = [{ id: 1, name: 'bladder', color: [0, 0, 200] }, { id: 2, name: 'liver', color: [200, 0, 0] }];
@@ -14,7 +13,7 @@ async function shown() {
   const ohif = new Ohif();
   const viewer = ohif.viewer();
   viewer.watch({ opened() {}, modified() {}, removed() {} });
-  await viewer.show('S', encodeSlices(SEEING, [1, 1, 1, 2]));
+  await viewer.show('S', labelOf(SEEING, [1, 1, 1, 2]));
   return { ohif, viewer, service: ohif.service };
 }
 
@@ -23,12 +22,12 @@ const namesOf = (segments) => Object.fromEntries(segments.map(({ id, name }) => 
 test('statistics of a label that was replaced leave the names of the new one', async () => {
   const { ohif, viewer } = await shown();
   const late = ohif.statistics('monailabel-S');
-  await viewer.show('S', encodeSlices(TURNED, [2, 2, 2, 1]));
+  await viewer.show('S', labelOf(TURNED, [2, 2, 2, 1]));
   late();
   assert.deepEqual(ohif.names('monailabel-S'), NAMES.turned);
   assert.deepEqual(namesOf(viewer.segments('S')), NAMES.turned);
   assert.deepEqual(ohif.volumes('monailabel-S'), {}); // they were those of other organs
-  const opened = { label: { ...encodeSlices(TURNED, [2, 2, 2, 1]), segments: viewer.segments('S') }, origin: null, base: null };
+  const opened = { label: { ...labelOf(TURNED, [2, 2, 2, 1]), segments: viewer.segments('S') }, origin: null, base: null };
   const { segments, slices } = submissionOf(opened, 'Roe^Jane');
   assert.deepEqual([namesOf(segments), slices[0].runs], [NAMES.turned, [3, 2, 1, 1]]);
 });
@@ -44,7 +43,7 @@ test('a list that is put back past the guard is listed again, and is never what 
   const { ohif, viewer } = await shown();
   const before = ohif.names('monailabel-S');
   const { segments } = ohif.state.get('monailabel-S');
-  await viewer.show('S', encodeSlices(TURNED, [2, 2, 2, 1]));
+  await viewer.show('S', labelOf(TURNED, [2, 2, 2, 1]));
   ohif.update('monailabel-S', { segments });
   assert.deepEqual(before, NAMES.seeing);
   assert.deepEqual(ohif.names('monailabel-S'), NAMES.turned);
@@ -83,7 +82,7 @@ test('what a person adds, renames and chooses outlives late statistics', async (
 
 test('undo brings back the names with the voxels', async () => {
   const { ohif, viewer } = await shown();
-  await viewer.show('S', encodeSlices(TURNED, [2, 2, 2, 1]));
+  await viewer.show('S', labelOf(TURNED, [2, 2, 2, 1]));
   const late = ohif.statistics('monailabel-S');
   ohif.memos[0].restoreMemo(true);
   late();

@@ -1,6 +1,13 @@
+import { encodeRuns } from '../../monailabel_app/ohif/web/monailabel/runs.js';
 import { OhifViewer } from '../../monailabel_app/ohif/web/monailabel/viewer.js';
 
 const COLUMNS = 4;
+
+/** A label of the series. */
+export function labelOf(segments, row) {
+  const runs = encodeRuns(Uint8Array.from(row));
+  return { image: 'S', rows: 1, columns: COLUMNS, segments, slices: [{ uid: 'a', frame: 1, runs }] };
+}
 
 /** OHIF with one series of one slice in one viewport, as far as labels need it; each change makes a new state. */
 export class Ohif {
