@@ -27,9 +27,11 @@ ODD = "axial, 39 x 37"  # rows times columns is no multiple of 8, so one-bit fra
 STACKS = (ODD, "coronal", "oblique")
 SPARE = "spare"  # a study that tests leave as it is
 TOOLS = "axial, 39 x 37, for the tools"
+PANEL = "axial, 39 x 37, for the panel"  # tests that ask what a study is like at first have one of their own
+PROXY = "axial, 39 x 37, for the proxy"
 PAIR = ("axial of two", "coronal of two")  # two series of one study
 PAIR_STUDY = generate_uid()
-STUDIES = len(STACKS) + 3
+STUDIES = len(STACKS) + 5
 
 WAIT = 60_000  # ms
 expect.set_options(timeout=30_000)  # ms; a machine that draws in software and does other things too is slow
@@ -71,7 +73,7 @@ class Clinic:
         self.client = client
         self.headers: dict[str, pydicom.Dataset] = {}
         self.files: dict[str, list[Path]] = {}
-        for number, stack in enumerate((*STACKS, SPARE, TOOLS)):
+        for number, stack in enumerate((*STACKS, SPARE, TOOLS, PANEL, PROXY)):
             self._add(folder, stack, number)
         for stack in PAIR:
             self._add(folder, stack, STUDIES - 1, StudyInstanceUID=PAIR_STUDY, SeriesDescription=stack)
@@ -80,7 +82,7 @@ class Clinic:
     def _add(self, folder: Path, stack: str, number: int, **more: str) -> None:
         """Send a series of a patient with a number to the PACS."""
         place, tags = folder / f"dicom {stack}", {"PatientID": f"P{number}", "PatientName": f"DOE^{number}", **more}
-        if stack in (ODD, TOOLS):
+        if stack in (ODD, TOOLS, PANEL, PROXY):
             affine = affine_of("LPS", (1.5, 1.25, 4.0))
             voxels = ramp(painted_volume((39, 37, 12))).astype(float)
             files = write_series(place, voxels, affine, **{**COMPLETE, **tags})
