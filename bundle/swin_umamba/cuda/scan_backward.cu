@@ -12,7 +12,7 @@ struct Shared {
     float gy[CHUNK][STRIDE];
     float weights[CHUNK][WEIGHTS];
     float states[CHUNK / SUB][OWN][THREADS];
-    float shares[THREADS / 32][WINDOW][4 * SHARES];
+    alignas(16) float shares[THREADS / 32][WINDOW][4 * SHARES];
     float lift[(LIFTED ? LIFTED : 1) * CHANNELS], bias[CHANNELS];
     int places[CHUNK];
 };
@@ -51,35 +51,50 @@ __device__ __forceinline__ void sum_of_channels(const float (&value)[SHARES], in
 }
 
 #if TENSOR
-// The same for two steps of 2 x 8 values by the tensor cores: a matrix of zeros and ones sends the sum of each value over
-// four lanes to a row of its own, and the other bit of the channel ends up in neighbouring columns.
-__device__ __forceinline__ void sum_of_channels(const unsigned (&value)[8], int lane, float* later, float* earlier) {
-    float c[4] = {};
-    const unsigned one = 0x3f80u;
-    int row = lane >> 2;
+// Rows of zeros and ones: each of the four values that a lane holds in two registers has every fourth row to itself.
+struct Chooser { unsigned first, second; };
+__device__ __forceinline__ Chooser chooser(int lane) {
+    int row = lane >> 2 & 3;
+    unsigned one = row & 1 ? 0x3f800000u : 0x3f80u;
+    return {row < 2 ? one : 0u, row < 2 ? 0u : one};
+}
+
+// The same for two steps of 2 x 8 values by the tensor cores: the product with the chooser has the sum of each value over
+// four lanes in two rows, of which one is kept, and the other bit of the channel in neighbouring columns.
+__device__ __forceinline__ void sum_of_channels(const unsigned (&value)[8], const Chooser& a, bool high, float* later, float* earlier) {
+    float c[4][4] = {};
 #pragma unroll
-    for (int m = 0; m < 2; m++) {
-        unsigned a = (row == 4 * m ? one : 0u) | (row == 4 * m + 1 ? one << 16 : 0u);
-        unsigned b = (row == 4 * m + 2 ? one : 0u) | (row == 4 * m + 3 ? one << 16 : 0u);
-        multiply_add(c, a, 0u, b, 0u, value[2 * m], value[2 * m + 1]);
-        multiply_add(c, 0u, a, 0u, b, value[4 + 2 * m], value[5 + 2 * m]);
-    }
-    later[(lane & 3) * 8 + row] = c[0] + c[1];
-    earlier[(lane & 3) * 8 + row] = c[2] + c[3];
+    for (int m = 0; m < 4; m++) multiply_add(c[m], a.first, a.first, a.second, a.second, value[2 * m], value[2 * m + 1]);
+    *later = high ? c[1][0] + c[1][1] : c[0][0] + c[0][1];
+    *earlier = high ? c[3][0] + c[3][1] : c[2][0] + c[2][1];
 }
 #endif
 
 // Sum the shares of the warps over a window of steps and write them, B then C, to this block's copy of the gradients.
 __device__ __forceinline__ void write_shares(const Scan& s, const Block& b, Shared& shared, int window, int start, PACKED* gweights) {
-    for (int i = b.thread; i < WINDOW * 4 * SHARES; i += THREADS) {
-        int step = i / (4 * SHARES), v = i % (4 * SHARES), share = v % SHARES;
-        int n = v / SHARES * OWN + share % OWN;
-        float sum = 0.0f;
 #pragma unroll
-        for (int warp = 0; warp < THREADS / 32; warp++) sum += shared.shares[warp][step][v];
-        if (share < 2 * OWN && n < STATES && start + window + step < b.last) {
-            OFFSET cell = ((OFFSET)b.image * s.length + shared.places[window + step]) * s.groups + b.g;
-            gweights[cell * (2 * STATES) + (share < OWN ? 0 : STATES) + n] = from_float<PACKED>(sum);
+    for (int k = 0; k < WINDOW * SHARES / THREADS; k++) {
+        int i = b.thread + k * THREADS, step = i / SHARES, v = i % SHARES * 4;
+        if (start + window + step >= b.last) continue;
+        float sum[4] = {};
+#pragma unroll
+        for (int warp = 0; warp < THREADS / 32; warp++) {
+            float4 x = *(const float4*)&shared.shares[warp][step][v];
+            sum[0] += x.x, sum[1] += x.y, sum[2] += x.z, sum[3] += x.w;
+        }
+        OFFSET cell = ((OFFSET)b.image * s.length + shared.places[window + step]) * s.groups + b.g;
+        PACKED* row = gweights + cell * (2 * STATES);
+        if (OWN % 4 == 0 && PACKED_WHOLE) {  // all four are of B, or of C
+            int share = v % SHARES, n = v / SHARES * OWN + share % OWN + (share < OWN ? 0 : STATES);
+            if (share >= 2 * OWN) continue;
+            *(Pair<PACKED>*)(row + n) = pair_of<PACKED>(sum[0], sum[1]);
+            *(Pair<PACKED>*)(row + n + 2) = pair_of<PACKED>(sum[2], sum[3]);
+        } else {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                int share = (v + j) % SHARES, n = v / SHARES * OWN + share % OWN;
+                if (share < 2 * OWN && n < STATES) row[(share < OWN ? 0 : STATES) + n] = from_float<PACKED>(sum[j]);
+            }
         }
     }
 }
@@ -117,6 +132,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     gweights += (blockIdx.x % s.blocks) * (2ll * STATES * s.groups) * (gridDim.x / (s.blocks * s.segments * s.groups)) * s.length;
 #pragma unroll
     for (int n = 0; n < OWN; n++) grate[n] = 0.0f;
+#if TENSOR
+    const Chooser chosen = chooser(b.lane);
+#endif
     for (int start = (b.last - 1) / CHUNK * CHUNK; start >= b.first; start -= CHUNK) {
         float h[SUB + 1][OWN], decay[SUB][OWN];
 #pragma unroll
@@ -160,6 +178,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
             float gdrives[4], gsizes[4];
 #if TENSOR
             unsigned packed[8];
+            float* shares = &shared.shares[b.warp][sub * SUB % WINDOW][(b.lane & 3) * SHARES + (b.lane >> 2)];
 #endif
 #pragma unroll
             for (int t = SUB - 1; t >= 0; t--) {
@@ -184,7 +203,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
 #if TENSOR
 #pragma unroll
                 for (int i = 0; i < 4; i++) packed[(t & 1 ? 0 : 4) + i] = pack_bf16(value[2 * i], value[2 * i + 1]);
-                if ((t & 1) == 0) sum_of_channels(packed, b.lane, shared.shares[b.warp][(row + 1) % WINDOW], shared.shares[b.warp][row % WINDOW]);
+                if ((t & 1) == 0) sum_of_channels(packed, chosen, b.lane & 16, shares + (t + 1) * 4 * SHARES, shares + t * 4 * SHARES);
 #else
                 sum_of_channels(value, b.lane, shared.shares[b.warp][row % WINDOW]);
 #endif
