@@ -50,6 +50,7 @@ ON_DEVICE = {  # batches made on the device, as configs/chaos_mri.yaml makes the
     "overlays": ("chaos_mri.yaml",),
     "labels": {"liver": 1, "right kidney": 2, "left kidney": 3, "spleen": 4},
     "network_arguments": {"in_channels": 1},
+    "checkpoint": "",
     "num_workers": 0,
     "evaluate_after_training": False,
 }

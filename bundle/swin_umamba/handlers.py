@@ -114,14 +114,15 @@ class Attached:
 
     Args:
         part: has a method `attach`.
+        arguments: further ones of that method.
     """
 
-    def __init__(self, part: Any) -> None:
-        self.part = part
+    def __init__(self, part: Any, **arguments: Any) -> None:
+        self.part, self.arguments = part, arguments
 
     def attach(self, engine: Engine) -> None:
         """Register with the engine."""
-        self.part.attach(engine)
+        self.part.attach(engine, **self.arguments)
 
 
 class MetricLog(StatsHandler):

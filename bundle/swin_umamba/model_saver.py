@@ -56,7 +56,8 @@ class ModelSaver:
             raise InputError(f"select of the saved model: {select!r}; legal: 'best', 'last'")
         if select == "best" and validator is None:
             raise InputError("select 'best' needs a validator; without validation cases use 'last'")
-        self.folders = [Path(place) for place in (run_folder, folder) if place is not None] if writes else []
+        places = dict.fromkeys(Path(place) for place in (run_folder, folder) if place is not None)
+        self.folders = list(places) if writes else []
         for place in self.folders:
             make_writable_folder(place)
         self.network = network

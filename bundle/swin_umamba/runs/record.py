@@ -51,17 +51,16 @@ PATCH_LIMIT = 1_000_000  # characters of uncommitted changes that are kept
 
 
 def running_config() -> ConfigParser | None:
-    """Return the config whose steps are being run, or None.
+    """Return the config whose steps are being run, the innermost if one runs another, or None.
 
     MONAI does not hand it to the objects that it makes, so it is looked up in the calling frames.
     """
     frame: FrameType | None = sys._getframe(1)
-    found = None
     while frame is not None:
         if isinstance(frame.f_locals.get("self"), ConfigParser):
-            found = frame.f_locals["self"]
+            return frame.f_locals["self"]
         frame = frame.f_back
-    return found
+    return None
 
 
 def resolved_config(parser: ConfigParser) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class TrainingRun:
         resume: whether to go on with what is there: true, false, or the folder itself.
         about: plain data that tells runs apart, such as the model's name.
         seed: of all random numbers.
-        validator: whose key metric is recorded.
+        part_of: folder of the run that this one is a part of, which is the one to go on with.
         writes: whether this process writes; of several only one does.
     """
 
@@ -47,7 +47,7 @@ class TrainingRun:
         resume: Resume = False,
         about: Mapping[str, Any] | None = None,
         seed: int = 0,
-        validator: Engine | None = None,
+        part_of: str | os.PathLike | None = None,
         writes: bool = True,
     ) -> None:
         self.folder = Path(folder)
@@ -55,7 +55,9 @@ class TrainingRun:
         if isinstance(asked, Path) and asked.resolve() != self.folder.resolve():
             raise InputError(f"resume {str(asked)!r} and output_dir {str(folder)!r}: legal: one of them, or the same")
         self.resume = bool(asked)
-        self.about, self.seed, self.validator, self.writes = dict(about or {}), seed, validator, writes
+        self.about, self.seed, self.writes = dict(about or {}), seed, writes
+        self.whole = Path(part_of or folder)
+        self.validator: Engine | None = None
         self.history: list[dict[str, Any]] = []
         self._record: dict[str, Any] = {}
         self._lock: IO[str] | None = None
@@ -99,8 +101,9 @@ class TrainingRun:
         self._write(status="running", reason=None)
         logger.info("run: %s", self.folder)
 
-    def attach(self, engine: Engine) -> None:
-        """Record each epoch, the end, and what went wrong."""
+    def attach(self, engine: Engine, validator: Engine | None = None) -> None:
+        """Record each epoch, with the key metric of a validator, the end, and what went wrong."""
+        self.validator = validator
         engine.add_event_handler(Events.STARTED, self._prepared)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._after_epoch)
         engine.add_event_handler(Events.COMPLETED, self._finished)
@@ -136,18 +139,26 @@ class TrainingRun:
         self._write(status="finished", epoch=engine.state.epoch, finished=_now())
         self._release()
 
-    def _failed(self, engine: Engine, error: BaseException) -> None:
-        kept = checkpoints_of(self.folder)
+    def failed(self, error: BaseException) -> InputError | None:
+        """Record what ended the run, let go of its folder, and return what to tell the user if he can mend it."""
         told = input_error_of(error) or disk_error(error, self.folder) or lost_process_error(error)
-        reason = str(told) if told is not None else f"{type(error).__name__}: {error}"
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        cause = error
+        while cause.__cause__ is not None:  # MONAI raises its own error from the one that tells something
+            cause = cause.__cause__
+        reason = str(told) if told is not None else f"{type(cause).__name__}: {cause}"
+        status = "interrupted" if isinstance(cause, KeyboardInterrupt) else "failed"
         try:
             self._write(status=status, reason=" ".join(reason.split()))
         except (OSError, InputError) as second:  # most likely for the same reason
             logger.error("run.json could not be written: %s", second)
         self._release()
+        return told
+
+    def _failed(self, engine: Engine, error: BaseException) -> None:
+        kept = checkpoints_of(self.folder)
+        told = self.failed(error)
         advice = (
-            f"what was learnt up to {kept[-1].stem.replace('_', ' ')} is kept: --resume {self.folder}" if kept else ""
+            f"what was learnt up to {kept[-1].stem.replace('_', ' ')} is kept: --resume {self.whole}" if kept else ""
         )
         if told is None:
             if kept and self.writes:
