@@ -61,7 +61,7 @@ def main() -> None:
     config = ConfigParser()
     config.read_config([str(ROOT / "bundle/configs/train.yaml"), *map(str, given.overlay)])
     config.update({"bundle_root": str(ROOT / "bundle"), "datalist": given.datalist, "device_name": given.device})
-    config.update({"seed": given.seed, "iterations_per_epoch": given.steps})
+    config.update({"seed": given.seed, "iterations_per_epoch": given.steps, "checkpoint": None})
     torch.manual_seed(given.seed)
     device = torch.device(config.get_parsed_content("device"))
     half = config.get_parsed_content("amp_dtype")
