@@ -23,7 +23,8 @@ from swin_umamba.models import load_model
 pytestmark = pytest.mark.e2e
 
 TRAIN = "['bundle/configs/train.yaml','bundle/configs/multi_gpu_train.yaml']"
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "monai.bundle")
+ALONE = ("-m", "monai.bundle")
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", *ALONE)
 STEPS = {  # one step an epoch, so that the record of the epochs holds every loss
     "batch_size": 4,
     "iterations_per_epoch": 1,
@@ -72,7 +73,7 @@ def test_two_gpus_learn_what_one_learns(tmp_path, graphs):
     datalist = write_cases(tmp_path / "data", {"training": 3, "validation": 3}, labelled=["liver", "spleen"])
     shared = {**TINY, **STEPS, "datalist": datalist, "device_name": "cuda", "precision": "float32"}
     one, two = tmp_path / "one", tmp_path / "two"
-    for folder, config, program in ((one, TRAIN.split(",")[0] + "]", ()), (two, TRAIN, TORCHRUN)):
+    for folder, config, program in ((one, TRAIN.split(",")[0] + "]", ALONE), (two, TRAIN, TORCHRUN)):
         places = {"model_dir": folder / "model", "output_dir": folder / "out"}
         given = flags({**shared, **places, "cuda_graphs": graphs and folder == two})
         run = command("run", "training", "--config_file", config, *given, program=program, NVIDIA_TF32_OVERRIDE="0")

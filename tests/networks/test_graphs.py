@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from monai.engines import SupervisedTrainer
 from swin_umamba.errors import InputError
 from swin_umamba.losses import DeepSupervisionLoss, PartialDiceCELoss
 from swin_umamba.networks import build_network
-from swin_umamba.networks.graphs import GraphedNetwork, TrainingGraphs, graph_training
+from swin_umamba.networks.graphs import GraphedNetwork, TrainingGraphs, graph_training, without_collection
 from swin_umamba.sampling import StepSeeding
 from swin_umamba.training import prepare_batch
 
@@ -40,6 +43,38 @@ def test_replays_of_many_shapes(half):
             graphed(x + 1)
             assert torch.equal(first, kept), "a result must not change with the next call"
     assert len(graphed._graphs) == 2
+
+
+def test_nothing_is_freed_while_a_recording_is_made():
+    class Link:
+        pass
+
+    freed = []
+    links = [Link(), Link()]
+    for link, name in zip(links, ("before", "within"), strict=True):
+        link.itself = link  # only the collector frees it
+        weakref.finalize(link, freed.append, name)
+    kept = links.pop()
+    del link, links
+    with pytest.raises(KeyError), without_collection():  # noqa: PT012
+        assert freed == ["before"]
+        del kept
+        for _ in range(100_000):
+            [[]].append([])  # as many new objects start a collection otherwise
+        assert freed == ["before"]
+        raise KeyError
+    assert gc.isenabled()
+    gc.collect()
+    assert freed == ["before", "within"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA GPU")
+def test_recordings_of_several_networks_in_one_process():
+    for size in (32, 64, 96):  # the older ones are garbage in a cycle while the newer ones are made
+        run = graph_training(small().cuda().train(), torch.randn(2, 1, size, size, device="cuda"), torch.bfloat16)
+        sum(output.float().square().mean() for output in run(torch.randn(2, 1, size, size, device="cuda"))).backward()
+    torch.cuda.synchronize()
 
 
 @pytest.mark.gpu

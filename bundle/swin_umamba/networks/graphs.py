@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from ignite.engine import Engine, Events
@@ -16,6 +19,19 @@ from swin_umamba.errors import InputError
 logger = logging.getLogger(__name__)
 _WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 _WARM_UP = 3  # calls before the capture: kernels are compiled, cuDNN and the allocator settle
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Collect garbage now and none within: to free an older recording's memory would break one that is being made."""
+    wanted = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wanted:
+            gc.enable()
 
 
 class GraphedNetwork(nn.Module):
@@ -68,7 +84,7 @@ class GraphedNetwork(nn.Module):
                 network(given)
         torch.cuda.current_stream(x.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph), torch.no_grad():
+        with without_collection(), torch.cuda.graph(graph), torch.no_grad():
             result = network(given)
         return graph, given, result
 
@@ -112,7 +128,8 @@ def graph_training(network: nn.Module, example: Tensor, half: torch.dtype | None
         example: a batch (B, C, H, W); every later batch must have its shape and type.
         half: type of autocast, which is part of the recording; None: float32.
     """
-    return torch.cuda.make_graphed_callables(_Autocast(network, half), (example,))  # type: ignore[return-value]
+    with without_collection():
+        return torch.cuda.make_graphed_callables(_Autocast(network, half), (example,))  # type: ignore[return-value]
 
 
 class TrainingGraphs:
