@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from swin_umamba.data import write_phantoms
-from swin_umamba.distributed import is_rank_zero, wait_for_all
+from swin_umamba.distributed import is_rank_zero, rank, wait_for_all
 from swin_umamba.errors import InputError
 from swin_umamba.runs.folders import RECORD_FILE, resume_of
 from swin_umamba.runs.record import running_config
@@ -73,7 +73,7 @@ def start_on_phantoms(folder: str | os.PathLike, *, cases: int = 48, max_epochs:
 
 def _train(config: ConfigParser, changes: dict[str, Any]) -> None:
     """Run the training of a config with these changes, apart from the objects that the config has made so far."""
-    seed = config.get_parsed_content("seed")
+    seed = config.get_parsed_content("seed") + rank()
     parser = ConfigParser(copy.deepcopy(config.get()))
     parser.update(
         {

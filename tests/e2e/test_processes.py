@@ -66,6 +66,25 @@ def test_two_processes_learn_what_one_learns_and_the_first_evaluates_it(tmp_path
     assert [case["case"] for case in report["cases"]] == ["test0"]
 
 
+def test_two_processes_begin_on_phantoms_together(tmp_path):
+    datalist = write_cases(tmp_path / "data", {"training": 3})
+    settings = {**STEPS, "train#trainer#max_epochs": 2, "validate_during_training": False}
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        start = {"_target_": "swin_umamba.starts.start_on_phantoms", "cases": 3, "max_epochs": 2}
+        start["folder"] = str(folder / "out" / "start")
+        places = {"datalist": datalist, "model_dir": folder / "model", "output_dir": folder / "out"}
+        if folder.name == "one":
+            training(folder, datalist, **settings, checkpoint=start).run()
+            continue
+        given = flags({**TINY, **settings, **places, "checkpoint": start})
+        run = command("run", "training", "--config_file", TRAIN, *given, program=TORCHRUN)
+        assert run.returncode == 0, run.stderr[-3000:]
+    for model in ("out/start/run/model", "model"):
+        expected, found = (load_model(tmp_path / name / model).network.state_dict() for name in ("one", "two"))
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=f"{model} {key}")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")
 @pytest.mark.parametrize("graphs", [False, True])
