@@ -102,6 +102,8 @@ def _in_small(target: str, flags: dict[str, Any]) -> dict[str, Any]:
     small = SMALL if target == "training" else {"device": "cpu"}
     own_network = {"network_name"} if "network_name" in flags else set()
     flags = {**flags, **{key: value for key, value in small.items() if key not in own_network}, "logging_file": False}
+    if target == "training" and "chaos_mri" in str(files) and "checkpoint" not in flags:
+        flags |= {"checkpoint#cases": 2, "checkpoint#max_epochs": 1}
     if target == "training" and "quickstart" in str(files):
         flags["datalist"] = "data.json"
     return flags

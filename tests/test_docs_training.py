@@ -8,10 +8,11 @@ import shlex
 
 import pytest
 from helpers_bundle import ROOT
+from helpers_docs import commands_of
 from monai.bundle import ConfigParser
 
 TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL) for line in block.strip().splitlines()]
+COMMANDS = commands_of("docs/training.md")
 BUNDLE_COMMANDS = [command for command in COMMANDS if "monai.bundle" in command]
 
 
