@@ -51,7 +51,7 @@ def test_kill_of_the_server_and_of_its_orthanc(tmp_path, seeing_models):
     folder, port = tmp_path / "orthanc", free_port()
     files, labels, affine = write_stack(tmp_path / "dicom", "axial descending")
     label = write_nifti(tmp_path / "label.nii.gz", labels, affine)
-    place = ("--orthanc", str(folder), "--orthanc-port", str(port))  # the same one again, which an heir could still hold
+    place = ("--orthanc", str(folder), "--orthanc-port", str(port))  # the same again, which an heir may hold
     start = functools.partial(serve, "", seeing_models, *place, data_dir=tmp_path / "data")
     with start() as server:
         assert command(["send", str(files[0].parent), "--studies", f"{server.url}/proxy/dicom/wado"]) == 0
