@@ -59,12 +59,14 @@ class FineTuneTask(TrainTask):
     def stats(self) -> dict[str, Any]:
         """Return the progress of the present, or the last, training, as 3D Slicer's module reads it.
 
-        It multiplies "best_metric", so that is left out as long as nothing was validated; and it takes a training that
-        has a "total_time" for one that is over, so until the last epoch the time goes by "seconds" alone.
+        It multiplies "best_metric", so that is left out as long as nothing was validated; here it is the metric of the
+        last epoch, whose weights are kept, and not the highest. And it takes a training that has a "total_time" for one
+        that is over, so until the last epoch the time goes by "seconds" alone.
         """
         try:
             progress = json.loads(self.progress_file.read_text(encoding="utf-8"))
             seconds = progress.pop("total_time")
+            progress["best_metric"] = progress.pop("metric", None)
             if progress["epoch"] >= progress["total_epochs"]:
                 progress["total_time"] = seconds
             return {"seconds": seconds, **{key: value for key, value in progress.items() if value is not None}}
@@ -129,7 +131,6 @@ class FineTuneTask(TrainTask):
 
     def _train(self, served: Version, cases: Mapping[str, Any], options: Mapping[str, Any], run: Path) -> None:
         spec = served.spec
-        validate = bool(cases["validation"])
         known = spec.training.get("images")  # a few cases alone would make most images look unfamiliar
         images = {"known_images": known} if known else {"training_images": None}
         overrides = {
@@ -149,8 +150,7 @@ class FineTuneTask(TrainTask):
             "network_arguments": {"in_channels": 1, **spec.network.get("arguments", {})},
             "spacing": list(spec.spacing) if spec.spacing else None,
             "roi_size": list(spec.roi_size),
-            "validate_during_training": validate,
-            "select": "best" if validate else "last",
+            "validate_during_training": bool(cases["validation"]),
             "train#trainer#max_epochs": options["max_epochs"],
             **images,
             **{key: options[key] for key in ("iterations_per_epoch", "learning_rate") if key in options},

@@ -55,6 +55,14 @@ FORGET = """() => new Promise((done, failed) => {
 })"""
 
 DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+PAINTING = """() => {
+  const { activeSegmentation, segmentIndex } = cornerstoneTools.segmentation;
+  const [{ viewport }] = cornerstone.getEnabledElements();
+  const painted = activeSegmentation.getActiveSegmentation(viewport.id)?.segmentationId;
+  const tools = cornerstoneTools.ToolGroupManager.getToolGroupForViewport(viewport.id);
+  const tool = tools?.getActivePrimaryMouseButtonTool();
+  return { painted, organ: painted && segmentIndex.getActiveSegmentIndex(painted), tool };
+}"""
 SLICE = """() => {
   const { viewport } = cornerstone.getEnabledElements()[0];
   return cornerstone.metaData.get('sopCommonModule', viewport.getCurrentImageId()).sopInstanceUID;
@@ -211,6 +219,10 @@ class Reader:
     def drawn(self) -> None:
         """Wait until the viewer has drawn what it got to know."""
         self.page.evaluate(DRAWN)
+
+    def painting(self) -> str:
+        """Return what the mouse would paint with in the first viewport and where that is, to be told of a failure."""
+        return f"{self.page.evaluate(PAINTING)} on {self.slice()}"
 
     def slice(self) -> str:
         """Return the SOP instance UID of the image in the first viewport."""

@@ -200,8 +200,9 @@ def _in_words(stats: Mapping[str, float]) -> str:
 class ProgressFile:
     """Keep a small JSON file about a training for programs that show its progress.
 
-    It holds "epoch", "total_epochs", "total_time" (seconds), "loss" of the last iteration and "best_metric" (the
-    validator's, null before the first validation), and is replaced after each epoch as a whole.
+    It holds "epoch", "total_epochs", "total_time" (seconds), "loss" of the last iteration, "metric" and "best_metric"
+    (the validator's last one and its highest, null before the first validation), and is replaced after each epoch as a
+    whole.
 
     Args:
         path: of the file; None writes none.
@@ -223,16 +224,23 @@ class ProgressFile:
         self._write(engine)
 
     def _write(self, engine: Engine) -> None:
-        best = getattr(getattr(self.validator, "state", None), "best_metric", None)
+        state = getattr(self.validator, "state", None)
+        metric = getattr(state, "metrics", {}).get(getattr(state, "key_metric_name", None))
         progress = {
             "epoch": engine.state.epoch,
             "total_epochs": engine.state.max_epochs,
             "total_time": round(time.perf_counter() - self._start, 1),
             "loss": float(loss_of(engine.state.output)) if engine.state.output else None,
-            "best_metric": None if best is None or best < 0 else round(float(best), 4),
+            "metric": _score(metric),
+            "best_metric": _score(getattr(state, "best_metric", None)),
         }
         with replace_file(self.path) as path:  # type: ignore[arg-type]  # attached only where there is one
             path.write_text(json.dumps(progress), encoding="utf-8")
+
+
+def _score(metric: Any) -> float | None:
+    """Return a metric rounded; None for one that there is not: absent, below 0 as MONAI has it at first, or NaN."""
+    return round(float(metric), 4) if metric is not None and metric >= 0 else None
 
 
 def loss_of(output: Any) -> Any:

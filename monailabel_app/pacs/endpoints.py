@@ -30,8 +30,8 @@ WRITERS: dict[str, Any] = {"dicom_seg": write_segmentation, "rtstruct": write_st
 
 @router.get("/pacs/", tags=["PACS"], summary="Whether the PACS answers, which labels wait for it, and what is copied")
 def pacs_state() -> Any:
-    """Answer with plain data; 404 on a folder of files."""
-    _pacs()
+    """Answer with plain data, and look again for the next who asks; 404 on a folder of files."""
+    _pacs().wake.set()
     return app_instance().pacs_keeper.state()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -12,6 +13,7 @@ from helpers_bundle import AFFINE, BUNDLE, LABELS, volume, write_model
 from helpers_imaging import write_nifti
 from helpers_server import write_studies
 from swin_umamba.errors import input_error_of
+from swin_umamba.models import read_spec
 
 from monailabel_app.app import SwinUMambaApp
 from monailabel_app.datastore import SafeDatastore
@@ -45,12 +47,12 @@ def test_slicer_shows_epochs_and_accuracy(tasks):
     task = tasks["a"]
     assert task.stats() == {}
     assert shown_by_slicer(task.stats()) == (1, 1, 0)
-    write_progress(task, epoch=2, best_metric=None)
+    write_progress(task, epoch=2, metric=None)
     assert shown_by_slicer(task.stats()) == (2, 3, 0)
-    write_progress(task, epoch=2, best_metric=0.75)
+    write_progress(task, epoch=2, metric=0.75, best_metric=0.9)
     assert shown_by_slicer(task.stats()) == (2, 3, 75)
     assert "total_time" not in task.stats()
-    write_progress(task, epoch=3, best_metric=0.75)
+    write_progress(task, epoch=3, metric=0.75, best_metric=0.9)
     assert (task.stats()["total_time"], task.stats()["seconds"]) == (7.5, 7.5)
 
 
@@ -69,15 +71,25 @@ def test_the_latest_training_comes_first(tasks):
     assert list(SwinUMambaApp.training_stats(tasks)) == ["b", "a"]
 
 
-@pytest.fixture
-def one_case(tasks, tmp_path, monkeypatch):
-    """A data store with one labelled case; the test's own process trains, at its usual priority."""
-    monkeypatch.setattr("monailabel_app.train.lower_priority", lambda niceness: None)
-    store = SafeDatastore(write_studies(tmp_path / "studies", 1), History(tmp_path / "data"), auto_reload=False)
+def submit(store, tmp_path, number):
+    """Submit a label of a case."""
     info = [{"name": name, "idx": value} for name, value in LABELS.items()]
-    path = write_nifti(tmp_path / "label.nii.gz", volume(seed=100)[1], AFFINE)
-    store.save_label("case_0", str(path), "final", {"label_info": info})
-    return store
+    path = write_nifti(tmp_path / f"label_{number}.nii.gz", volume(seed=100 + number)[1], AFFINE)
+    store.save_label(f"case_{number}", str(path), "final", {"label_info": info})
+
+
+@pytest.fixture
+def labelled(tmp_path, monkeypatch):
+    """Give a data store with labelled cases; the test's own process trains, at its usual priority."""
+    monkeypatch.setattr("monailabel_app.train.lower_priority", lambda niceness: None)
+
+    def make(cases):
+        store = SafeDatastore(write_studies(tmp_path / "studies", cases), History(tmp_path / "data"), auto_reload=False)
+        for number in range(cases):
+            submit(store, tmp_path, number)
+        return store
+
+    return make
 
 
 def versions_of(task):
@@ -96,7 +108,7 @@ def versions_of(task):
     ],
 )
 def test_what_is_worse_on_held_out_patients_waits(
-    tasks, one_case, tmp_path, monkeypatch, served, new, promote, not_worse, answers
+    tasks, labelled, monkeypatch, served, new, promote, not_worse, answers
 ):
     task = tasks["a"]
 
@@ -113,13 +125,14 @@ def test_what_is_worse_on_held_out_patients_waits(
     monkeypatch.setattr("monailabel_app.train.write_datalist", write_datalist)
     monkeypatch.setattr("monailabel_app.train.evaluate_model", evaluate_model)
     monkeypatch.setattr(task, "_train", train)
-    record = task({"promote": promote, "device": "cpu"}, one_case)
+    record = task({"promote": promote, "device": "cpu"}, labelled(1))
     assert (record["not_worse"], record["served"]) == (not_worse, answers == "0.1.1")
     assert task.store.served("a").spec.version == answers
     assert [version for version, _ in versions_of(task)] == ["0.1.0", "0.1.1"]  # kept in any case
 
 
-def test_a_full_disk_leaves_what_is_served_and_one_case_is_enough(tasks, one_case):
+def test_a_full_disk_leaves_what_is_served_and_one_case_is_enough(tasks, labelled):
+    one_case = labelled(1)
     task, options = tasks["a"], {"max_epochs": 1, "iterations_per_epoch": 1, "device": "cpu"}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
@@ -133,3 +146,15 @@ def test_a_full_disk_leaves_what_is_served_and_one_case_is_enough(tasks, one_cas
     record = task(options, one_case)  # nobody is held out, so the result waits
     assert (record["version"], record["served"], record["training"]) == ("0.1.1", False, ["case_0"])
     assert versions_of(task) == [("0.1.0", True), ("0.1.1", False)]
+
+
+def test_held_out_patients_do_not_choose_the_epoch(tasks, labelled, monkeypatch):
+    """They decide what is served, so the weights after the last epoch are what is judged, however good others were."""
+    task, seen = tasks["a"], [0.9, 0.4]  # Dice after the epochs
+    task.settings = dataclasses.replace(task.settings, validation_share=0.999)  # the first patient is trained on
+    monkeypatch.setattr("monai.handlers.MeanDice.compute", lambda metric: seen.pop(0))
+    record = task({"max_epochs": 2, "iterations_per_epoch": 1, "device": "cpu"}, labelled(2))
+    assert (record["training"], record["validation"], seen) == (["case_0"], ["case_1"], [])
+    learnt = read_spec(task.store.base / "a" / "versions" / "0.1.1")
+    assert (learnt.training["epoch"], learnt.training["validation_mean_dice"]) == (2, 0.4)
+    assert task.stats()["best_metric"] == 0.4

@@ -51,11 +51,11 @@ def test_organs_are_seen_corrected_stored_and_seen_again(clinic, person: Reader,
 
     person.stroke("Brush", (0.42, 0.4), (0.58, 0.45))
     painted = person.voxels()
-    assert count(painted, ORGANS["liver"]) > count(found, ORGANS["liver"])
+    assert count(painted, ORGANS["liver"]) > count(found, ORGANS["liver"]), person.painting()
     expect(person.part("badge")).to_contain_text("Changed, not stored")
     person.stroke("Eraser", (0.5, 0.35), (0.5, 0.55), radius=3)
     erased = person.voxels()
-    assert count(erased, ORGANS["liver"]) < count(painted, ORGANS["liver"])
+    assert count(erased, ORGANS["liver"]) < count(painted, ORGANS["liver"]), person.painting()
 
     person.store()
     expect(person.part("done")).to_contain_text("in the PACS as DICOM SEG")

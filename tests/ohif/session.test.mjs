@@ -130,6 +130,40 @@ async function paint({ viewer, session }, uid, label) {
   await new Promise((resolve) => setTimeout(resolve, 300));
 }
 
+test('what is drawn while the viewer still shows a label is neither lost nor taken for stored', async () => {
+  const all = setUp();
+  all.server.state = { label: AUTOMATIC };
+  const show = all.viewer.show.bind(all.viewer);
+  all.viewer.show = async (image, label) => {
+    await show(image, label);
+    all.viewer.pixels.get('b/1').fill(2);
+    all.session.modified('S'); // OHIF tells it while we change the label ourselves
+  };
+  await all.session.open('S');
+  assert.equal(all.session.current.dirty, true);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  assert.equal(all.kept.size, 1);
+});
+
+test('who draws while the series is segmented is told that it is replaced', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  assert.equal(all.session.current.message.kind, 'done');
+  const segment = all.server.segment.bind(all.server);
+  const drawing = (uid) => async (...asked) => {
+    all.viewer.pixels.get(`${uid}/1`).fill(1);
+    return segment(...asked);
+  };
+  all.server.segment = drawing('b');
+  await all.session.segment(null);
+  assert.match(all.session.current.message.text, /Segmented.*drawn meanwhile is replaced: Ctrl\+Z/);
+  assert.equal(all.session.current.message.kind, 'warn');
+  all.server.segment = drawing('c'); // beside the slice that is asked for, so it stays
+  await all.session.segment([NAMES[0]]);
+  assert.equal(all.session.current.message.kind, 'done');
+  assert.deepEqual([...all.viewer.pixels.get('c/1')], [1, 1, 1, 1]);
+});
+
 test('an image without a label shows none', async () => {
   const { session } = await opened();
   assert.equal(session.current.label, null);

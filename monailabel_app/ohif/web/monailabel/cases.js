@@ -2,7 +2,7 @@
  * One series and its label, and what is told about it.
  * @module
  */
-import { sliceRange } from './runs.js';
+import { decodeSlices, keyOf, sliceRange } from './runs.js';
 import { ServerError } from './server.js';
 import { Survey } from './survey.js';
 
@@ -111,12 +111,31 @@ export function lookAt(opened, viewer) {
     return opened.label;
   }
   const segments = viewer.segments(opened.image);
-  const { slices: labels, counts, hash } = opened.survey.take(slices);
+  const found = opened.survey.take(slices);
+  const { slices: labels, counts } = found;
   opened.counts = counts;
-  opened.hash = `${hash} ${segments.map(({ id, name }) => (counts[id] ? `${id} ${name}` : '')).join()}`;
+  opened.hash = digestOf(found, segments);
   opened.dirty = opened.hash !== opened.stored;
   opened.label = { ...opened.label, segments, slices: labels };
   return opened.label;
+}
+
+/** @param {{counts: number[], hash: number}} found by a survey @param {import('./types').Segment[]} segments */
+function digestOf({ counts, hash }, segments) {
+  return `${hash} ${segments.map(({ id, name }) => (counts[id] ? `${id} ${name}` : '')).join()}`;
+}
+
+/**
+ * What `hash` of a case is where a label is shown as it came; a person may have drawn on it already.
+ * @param {import('./types').Case} opened
+ * @param {import('./types').Label} label
+ * @param {import('./types').LabelViewer} viewer
+ * @returns {string | null} null if nothing is shown
+ */
+export function hashAsGiven(opened, label, viewer) {
+  const given = decodeSlices(label);
+  const slices = viewer.read(opened.image)?.map(({ name, pixels }) => ({ name, pixels: given.get(keyOf(name)) || pixels }));
+  return slices ? digestOf(new Survey().take(slices), viewer.segments(opened.image)) : null;
 }
 
 /**

@@ -3,7 +3,9 @@
  * @module
  */
 import { filled, uniqueName } from './cases.js';
+import { keyOf } from './runs.js';
 import { joined } from './segments.js';
+import { same } from './survey.js';
 
 /**
  * Segment a series, or some of its slices; what the person made of the others stays.
@@ -14,12 +16,14 @@ import { joined } from './segments.js';
 export async function segment(session, opened, slices) {
   const { viewer, now } = session;
   const start = now();
+  const before = copyOf(viewer, opened.image, slices);
   const label = await stoppable(session, opened, (how) => session.server.segment(opened.image, session.model, slices, how));
   if (!label) {
     opened.message = { kind: 'done', text: 'Stopped. Nothing was changed.' };
     return;
   }
   const { warnings = [], confidence = {} } = label;
+  const drawn = before && differs(before, viewer.read(opened.image));
   if (slices && opened.label) {
     const all = joined(viewer.segments(opened.image), label);
     await session.quietly(() => viewer.replace(opened.image, all));
@@ -29,7 +33,30 @@ export async function segment(session, opened, slices) {
     const whole = slices ? { ...filled(label, viewer.slices(opened.image)), confidence: {} } : { ...label, confidence };
     await session.show(opened, whole, !slices);
   }
-  opened.message = { kind: 'done', text: `Segmented. (${Math.round((now() - start) / 1000)} s)` };
+  const text = `Segmented. (${Math.round((now() - start) / 1000)} s)`;
+  const lost = ' What was drawn meanwhile is replaced: Ctrl+Z brings it back.';
+  opened.message = drawn ? { kind: 'warn', text: text + lost } : { kind: 'done', text };
+}
+
+/**
+ * What the slices to be replaced hold now.
+ * @param {import('./types').LabelViewer} viewer
+ * @param {string} image
+ * @param {import('./types').SliceName[] | null} slices null for all
+ * @returns {Map<string, Uint8Array> | null} null if there is no label
+ */
+function copyOf(viewer, image, slices) {
+  const wanted = slices && new Set(slices.map(keyOf));
+  const shown = viewer.read(image)?.filter(({ name }) => !wanted || wanted.has(keyOf(name)));
+  return shown ? new Map(shown.map(({ name, pixels }) => [keyOf(name), pixels.slice()])) : null;
+}
+
+/**
+ * @param {Map<string, Uint8Array>} before by slice
+ * @param {{name: import('./types').SliceName, pixels: Uint8Array}[] | null} now
+ */
+function differs(before, now) {
+  return (now || []).some(({ name, pixels }) => before.has(keyOf(name)) && !same(before.get(keyOf(name)), pixels));
 }
 
 /**

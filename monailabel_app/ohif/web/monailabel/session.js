@@ -3,7 +3,7 @@
  * nothing of how either is made or of how the panel looks.
  * @module
  */
-import { draftOf, failure, lookAt, newCase, originOf, stillWaits, storedMessage, submissionOf } from './cases.js';
+import { draftOf, failure, hashAsGiven, lookAt, newCase, originOf, stillWaits, storedMessage, submissionOf } from './cases.js';
 import { segment } from './segmenting.js';
 import { Settling } from './settling.js';
 
@@ -236,12 +236,11 @@ export class Session {
     await this.quietly(() => this.viewer.show(opened.image, label));
     opened.origin = originOf(label);
     opened.label = label;
-    opened.stored = null;
+    opened.stored = known ? hashAsGiven(opened, label, this.viewer) : null;
     this.look(opened);
     opened.found = known ? [...opened.counts] : [];
-    if (known) {
-      opened.stored = opened.hash;
-      opened.dirty = false;
+    if (known && opened.dirty) {
+      this.settling.touch(opened.image); // drawn while the viewer was busy with showing it
     }
   }
 
