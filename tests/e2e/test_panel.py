@@ -93,6 +93,30 @@ def test_doubts_are_no_part_of_success_and_stand_by_their_organs(person: Reader)
     expect(spleen.locator("[data-cy=ml-confidence]")).to_have_text("0.63")
 
 
+def test_a_result_waits_for_the_stroke_that_is_being_drawn(person: Reader):
+    person.segment()
+    person.page.locator("[data-organ=liver] .name").click()
+    person.page.click("[data-cy=Brush-btn]")
+    box = person.page.locator(".cornerstone-canvas").first.bounding_box()
+    assert box is not None
+    person.page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.4 * box["height"])
+    person.page.mouse.down()
+    with person.page.expect_response("**/segment?*") as response:
+        person.page.locator("[data-cy=ml-segment]").focus()
+        person.page.keyboard.press("Enter")
+    assert response.value.ok
+    person.page.wait_for_timeout(1500)
+    expect(person.part("busy")).to_be_visible()
+    person.page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.4 * box["height"], steps=4)
+    person.page.mouse.up()
+    expect(person.part("warn")).to_contain_text("What was drawn meanwhile is replaced: Ctrl+Z brings it back.")
+    automatic = person.voxels()
+    person.page.keyboard.press("Control+z")
+    person.drawn()
+    assert any((person.voxels()[uid] != pixels).any() for uid, pixels in automatic.items())
+    person.segment()
+
+
 def test_organs_have_their_own_colours_and_the_painted_one_is_marked(person: Reader, clinic):
     (model,) = clinic.ask("GET", "/viewer/").json()["models"]
     wanted = {entry["name"]: entry["color"] for entry in model["segments"]}

@@ -32,7 +32,7 @@ export class Ohif {
       cornerstoneViewportService: { ...silent, getCornerstoneViewport: () => ({ type: 'stack' }) },
       displaySetService: { getDisplaySetByUID: () => this.set, getActiveDisplaySets: () => [this.set] },
     };
-    return new OhifViewer(services, this.globals());
+    return new OhifViewer(services, this.globals(), new EventTarget());
   }
 
   globals() {

@@ -21,6 +21,8 @@ const AUTOMATIC = labelOf({ a: [4, 1], b: [4, 0], c: [2, 0, 2, 2] });
 
 /** A viewer that keeps arrays, as OHIF does. */
 class FakeViewer {
+  async strokeEnded() {}
+
   pixels = new Map(NAMES.map((name) => [keyOf(name), new Uint8Array(4)]));
   shown = null;
 
@@ -143,6 +145,29 @@ test('what is drawn while the viewer still shows a label is neither lost nor tak
   assert.equal(all.session.current.dirty, true);
   await new Promise((resolve) => setTimeout(resolve, 300));
   assert.equal(all.kept.size, 1);
+});
+
+test('a result waits for the end of a stroke that is being drawn', async () => {
+  const all = await opened();
+  await all.session.segment(null);
+  let lift;
+  all.viewer.strokeEnded = () => new Promise((resolve) => {
+    lift = resolve;
+  });
+  const shown = [];
+  const show = all.viewer.show.bind(all.viewer);
+  all.viewer.show = async (image, label) => {
+    shown.push(image);
+    await show(image, label);
+  };
+  const run = all.session.segment(null);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.deepEqual(shown, []);
+  all.viewer.pixels.get('b/1').fill(1); // the stroke goes on
+  lift();
+  await run;
+  assert.deepEqual(shown, ['S']);
+  assert.match(all.session.current.message.text, /drawn meanwhile is replaced: Ctrl\+Z/);
 });
 
 test('who draws while the series is segmented is told that it is replaced', async () => {

@@ -23,6 +23,7 @@ export async function segment(session, opened, slices) {
     return;
   }
   const { warnings = [], confidence = {} } = label;
+  await viewer.strokeEnded();
   const drawn = before && differs(before, viewer.read(opened.image));
   if (slices && opened.label) {
     const all = joined(viewer.segments(opened.image), label);

@@ -160,6 +160,8 @@ export interface Overview {
 
 /** The viewer as a session sees it; `viewer.js` is the one of OHIF, tests have their own. */
 export interface LabelViewer {
+  /** Done when no stroke is being drawn; a label that is put in its place then would be half drawn over. */
+  strokeEnded(): Promise<void>;
   /** Show a label in all viewports of a series, in place of what is shown; can be undone if something is. */
   show(image: string, label: Label): Promise<void>;
   /** Replace some slices of the shown label; can be undone. */

@@ -6,6 +6,7 @@
 import { Drawing, LABELMAP } from './drawing.js';
 import { gridOf } from './grid.js';
 import { Guard } from './guard.js';
+import { Hand } from './hand.js';
 import { History, withoutSegment } from './history.js';
 import { decodeSlices, keyOf } from './runs.js';
 import { idOf, imageOf, listed, sameSegments, segmentsOf } from './segments.js';
@@ -19,14 +20,16 @@ export class OhifViewer extends Drawing {
   /**
    * @param {Record<string, any>} services of OHIF
    * @param {{cornerstone: any, cornerstoneTools: any}} [globals] as OHIF's page exposes them
+   * @param {EventTarget} [page] where strokes are drawn
    */
-  constructor(services, globals = window) {
+  constructor(services, globals = window, page = window) {
     super(services, globals);
     this.history = new History(globals);
     this.subscriptions = [];
     const take = (image, change) => this.take(image, change);
     this.guard = new Guard(services.segmentationService, { take, remove: (image, id) => this.removeSegment(image, id) });
     this.taking = false; // what OHIF lists is a change of the person's
+    this.hand = new Hand(page);
   }
 
   /**
@@ -36,6 +39,7 @@ export class OhifViewer extends Drawing {
   watch(tell) {
     const { segmentationService, viewportGridService, cornerstoneViewportService } = this.services;
     this.guard.begin();
+    this.hand.begin();
     const on = (service, event, action) => this.subscriptions.push(service.subscribe(service.EVENTS[event], action));
     const looked = () => {
       const image = this.activeDisplaySet()?.SeriesInstanceUID;
@@ -59,7 +63,13 @@ export class OhifViewer extends Drawing {
   /** Stop telling. */
   unwatch() {
     this.guard.end();
+    this.hand.end();
     this.subscriptions.splice(0).forEach(({ unsubscribe }) => unsubscribe());
+  }
+
+  /** Wait for the end of a stroke that is being drawn. */
+  strokeEnded() {
+    return this.hand.lifted();
   }
 
   /**
