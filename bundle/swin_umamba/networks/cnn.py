@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 from monai.networks.blocks import UnetrBasicBlock, UnetrUpBlock
 from monai.networks.blocks.dynunet_block import UnetResBlock
 from torch.utils.checkpoint import checkpoint
 
 from swin_umamba import cpu, cuda
+from swin_umamba.cpu import winograd
 
 
 def is_faster_channels_last(x: torch.Tensor) -> bool:
@@ -37,15 +39,23 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.as_strided(x.shape, (rows * columns, 1, columns, 1)) if x.shape[1] == 1 else x
 
 
+def convolve(layer: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+    """Run MONAI's convolution on (B, C, H, W), on a CPU with fewer multiplications where that is faster."""
+    inner = layer.conv
+    if winograd.convolves(inner, x):
+        return winograd.convolve(x, inner.weight, inner.bias)
+    return layer(x)
+
+
 def residual_block(layer: UnetResBlock, x: torch.Tensor) -> torch.Tensor:
     """Run MONAI's `layer` on (B, C, H, W), each norm, sum and activation as one operation where there is one."""
     if not (x.is_cuda or cpu.takes(x)):
         return layer(x)
     slope, first, second = layer.lrelu.negative_slope, layer.norm1, layer.norm2
-    y = instance_norm(layer.conv1(x), first.weight, first.bias, first.eps, slope)
+    y = instance_norm(convolve(layer.conv1, x), first.weight, first.bias, first.eps, slope)
     other = layer.conv3(x) if layer.downsample else x
     ends = (second.weight, second.bias, second.eps, slope)
-    return instance_norm(layer.conv2(y), *ends, other, normalise_other=layer.downsample)
+    return instance_norm(convolve(layer.conv2, y), *ends, other, normalise_other=layer.downsample)
 
 
 class ResBlock(UnetrBasicBlock):
