@@ -72,8 +72,8 @@ def _by_tiles(
     from . import winograd_kernels as kernels
 
     columns = _columns(len(bias), kernels.WIDTHS)
-    u = _numbers(kernels.PRODUCTS * inputs * sum(width for _, width in columns))
-    starts = np.cumsum([0, *(kernels.PRODUCTS * inputs * width for _, width in columns)])
+    starts = np.cumsum([0, *(kernels.PRODUCTS * kernels.apart(inputs * width) for _, width in columns)])
+    u = _numbers(starts[-1])
     scratch = kernels.VECTOR * kernels.TAPS * kernels.WIDTHS[0]
     units = [(column, width, start) for (column, width), start in zip(columns, starts, strict=False)]
     _share(lambda unit, room: kernels.weights(weight, inputs, 0, inputs, *unit[:2], u, unit[2], *room),
@@ -82,7 +82,8 @@ def _by_tiles(
     room = -(-_TILES // kernels.ROWS) * kernels.ROWS
     blocks = sum(-(-channels // kernels.VECTOR) for _, channels in maps)
     given = (*maps[0], *maps[1], tuple(size), u, *(np.array(part) for part in zip(*columns, strict=True)), bias, y)
-    sizes = [kernels.PRODUCTS * blocks * room * kernels.VECTOR, kernels.PRODUCTS * room * kernels.WIDTHS[0],
+    sizes = [kernels.PRODUCTS * kernels.apart(blocks * room * kernels.VECTOR),
+             kernels.PRODUCTS * kernels.apart(room * kernels.WIDTHS[0]),
              kernels.PRODUCTS * max(inputs, kernels.VECTOR)]  # fmt: skip
     _share(lambda part, spare: kernels.strip(*given, len(bias), *part, room, *spare), _parts(tiles, _TILES), sizes)
 
@@ -96,15 +97,15 @@ def _by_weights(
 
     room = -(-tiles // kernels.ROWS) * kernels.ROWS
     counts = [-(-channels // kernels.VECTOR) for _, channels in maps]
-    v = _numbers(kernels.PRODUCTS * sum(counts) * room * kernels.VECTOR)
+    v = _numbers(kernels.PRODUCTS * kernels.apart(sum(counts) * room * kernels.VECTOR))
     for number, (x, channels) in enumerate(maps[: 1 + (maps[1][1] > 0)]):
         given = (v, 0, number * counts[0], sum(counts), room)
         _share(lambda part, spare, x=x, channels=channels, given=given:
                kernels.tiles_in(x, channels, tuple(size), *part, *given, *spare),
                _parts(tiles, _FEW), [kernels.PRODUCTS * channels])  # fmt: skip
     given = (v, maps[0][1], maps[1][1], tuple(size), tiles, room, weight)
-    sizes = [kernels.PRODUCTS * kernels.SLAB * kernels.WIDTHS[0], kernels.PRODUCTS * room * kernels.WIDTHS[0],
-             kernels.VECTOR * kernels.TAPS * kernels.WIDTHS[0]]  # fmt: skip
+    sizes = [kernels.PRODUCTS * kernels.apart(kernels.SLAB * kernels.WIDTHS[0]),
+             kernels.PRODUCTS * kernels.apart(room * kernels.WIDTHS[0]), kernels.VECTOR * kernels.TAPS * kernels.WIDTHS[0]]  # fmt: skip
     _share(lambda unit, spare: kernels.panel(*given, *unit, bias, y, len(bias), *spare),
            _columns(len(bias), kernels.WIDTHS), sizes)  # fmt: skip
 

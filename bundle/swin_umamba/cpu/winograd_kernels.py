@@ -3,7 +3,8 @@
 Arrays are flat and float32: `x` and `rest` (B, H, W, C) and (B, H, W, D), whose channels follow those of x (D = 0:
 none); `w` (K, C + D, 3, 3), `y` (B, H, W, K). Tiles of 4x4 results are counted over images, rows and columns; `size` is
 (H, W). Transformed they are v (36, blocks of VECTOR channels, room for tiles, VECTOR), u (36, channels, width) for each
-`width` columns of results and m (36, room, width). A block of channels at the end overlaps the one before it.
+`width` columns of results and m (36, room, width), with `apart` numbers from each of the 36 to the next. A block of
+channels at the end overlaps the one before it.
 
 Numba's cache on disk notices a change of this file only: after a change of winograd_simd.py delete __pycache__.
 """
@@ -32,6 +33,15 @@ SLAB = 4 * VECTOR  # channels whose weights are transformed together where these
 
 
 @compiled
+def apart(numbers):
+    """Return the distance of the 36 parts of an array, each of so many numbers: an odd count of vectors.
+
+    Written together, parts a multiple of 4096 bytes apart would take turns in the same few lines of the first cache.
+    """
+    return (numbers // VECTOR | 1) * VECTOR
+
+
+@compiled
 def weights(w, inputs, first, count, column, width, u, start, scratch):
     """Transform the weights of `count` inputs from `first` on, of `inputs`, for results column..column+width-1.
 
@@ -46,7 +56,7 @@ def weights(w, inputs, first, count, column, width, u, start, scratch):
         for c in range(some):
             target = start + (block - first + c) * width
             for k in range(0, width, VECTOR):
-                transform_weights(scratch, c * TAPS * width + k, width, u, target + k, count * width)
+                transform_weights(scratch, c * TAPS * width + k, width, u, target + k, apart(count * width))
 
 
 @compiled
@@ -67,7 +77,7 @@ def tiles_in(x, channels, size, first, last, v, base, block, blocks, room, patch
         for c in range(0, channels, VECTOR):
             target = ((block + c // VECTOR) * room + tile - base) * VECTOR
             c = min(c, channels - VECTOR)
-            transform_inputs(source, place + c, pitch, channels, v, target, blocks * room * VECTOR)
+            transform_inputs(source, place + c, pitch, channels, v, target, apart(blocks * room * VECTOR))
 
 
 @compiled
@@ -87,8 +97,9 @@ def _multiply(v, block, blocks, room, count, tiles, u, start, inputs, m, width, 
     """Multiply `count` channels of all tiles, from a block of v on, by their weights in u (36, inputs, width)."""
     for i in range(PRODUCTS):
         for t in range(0, tiles, ROWS):
-            place, target = ((i * blocks + block) * room + t) * VECTOR, (i * room + t) * width
-            weight = start + i * inputs * width
+            place = i * apart(blocks * room * VECTOR) + (block * room + t) * VECTOR
+            target = i * apart(room * width) + t * width
+            weight = start + i * apart(inputs * width)
             if width == WIDTHS[0]:
                 product_wide(v, place, room * VECTOR, count, u, weight, m, target, more)
             else:
@@ -107,9 +118,9 @@ def _tiles_out(m, room, width, bias, y, outputs, column, size, first, last, patc
             place = ((image * height + row) * wide + left) * outputs + column + k
             source = (tile - first) * width + k
             if inside:
-                transform_outputs(m, source, room * width, bias, column + k, y, place, wide * outputs, outputs)
+                transform_outputs(m, source, apart(room * width), bias, column + k, y, place, wide * outputs, outputs)
                 continue
-            transform_outputs(m, source, room * width, bias, column + k, patch, 0, TILE * VECTOR, VECTOR)
+            transform_outputs(m, source, apart(room * width), bias, column + k, patch, 0, TILE * VECTOR, VECTOR)
             for r in range(min(TILE, height - row)):
                 for q in range(min(TILE, wide - left)):
                     for c in range(VECTOR):
@@ -131,7 +142,7 @@ def strip(x, channels, rest, others, size, u, columns, widths, bias, y, outputs,
         if others > 0:
             _multiply(v, block, blocks, room, others, tiles, u, start + channels * width, inputs, m, width, True)
         _tiles_out(m, room, width, bias, y, outputs, columns[i], size, first, last, patch)
-        start += PRODUCTS * inputs * width
+        start += PRODUCTS * apart(inputs * width)
 
 
 @compiled
