@@ -26,6 +26,7 @@ from .winograd_simd import (
     transform_inputs,
     transform_outputs,
     transform_weights,
+    transpose,
 )
 
 TAPS = 9
@@ -49,14 +50,23 @@ def weights(w, inputs, first, count, column, width, u, start, scratch):
     """
     for block in range(first, first + count, VECTOR):
         some = min(VECTOR, first + count - block)
-        for k in range(width):
-            place = ((column + k) * inputs + block) * TAPS
-            for i in range(some * TAPS):
-                scratch[i * width + k] = w[place + i]
+        _turn(w, (column * inputs + block) * TAPS, inputs * TAPS, some * TAPS, width, scratch)
         for c in range(some):
             target = start + (block - first + c) * width
             for k in range(0, width, VECTOR):
                 transform_weights(scratch, c * TAPS * width + k, width, u, target + k, apart(count * width))
+
+
+@compiled
+def _turn(w, place, pitch, count, width, scratch):
+    """Copy `count` numbers of each of `width` rows of w, `pitch` apart from a place on, to scratch (count, width)."""
+    for k in range(0, width, VECTOR):
+        if count < VECTOR:
+            for i in range(count * VECTOR):
+                scratch[i // VECTOR * width + k + i % VECTOR] = w[place + (k + i % VECTOR) * pitch + i // VECTOR]
+        for i in range(0, count if count >= VECTOR else 0, VECTOR):
+            i = min(i, count - VECTOR)
+            transpose(w, place + k * pitch + i, pitch, scratch, i * width + k, width)
 
 
 @compiled

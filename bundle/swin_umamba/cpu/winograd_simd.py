@@ -253,3 +253,34 @@ def _fill(builder, value):
 
 
 product_wide, product_narrow = _product(WIDTHS[0]), _product(WIDTHS[-1])
+
+
+@intrinsic
+def transpose(typing_context, x, place, pitch, y, target, apart):
+    """Copy VECTOR x VECTOR numbers, rows `pitch` apart in x, to y with rows and columns exchanged, `apart` there."""
+
+    def build(context, builder, signature, arguments):
+        x, place, pitch, y, target, apart = arguments
+        source = Memory(context, builder, signature.args[0], x, place)
+        rows = [source.load(builder.mul(pitch, _constant(r))) for r in range(VECTOR)]
+        for row, value in enumerate(_exchanged(builder, rows)):
+            there = builder.add(target, builder.mul(apart, _constant(row)))
+            Memory(context, builder, signature.args[3], y, there).store(value, _constant(0))
+        return context.get_dummy_value()
+
+    word = types.intp
+    return types.void(x, word, word, y, word, word), build
+
+
+def _exchanged(builder, rows: list) -> list:
+    """Transpose a square of vectors: blocks of 1, 2, 4 ... numbers change places with those across the diagonal."""
+    size = 1
+    while size < VECTOR:
+        low = [i if not i & size else i - size + VECTOR for i in range(VECTOR)]
+        high = [i + size if not i & size else i + VECTOR for i in range(VECTOR)]
+        masks = [ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), mask) for mask in (low, high)]
+        pairs = [(i, i + size) for i in range(VECTOR) if not i & size]
+        for i, j in pairs:
+            rows[i], rows[j] = (builder.shuffle_vector(rows[i], rows[j], mask) for mask in masks)
+        size *= 2
+    return rows
