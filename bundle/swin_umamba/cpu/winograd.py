@@ -8,8 +8,10 @@ of the weights and little time, so none are kept from one call to the next.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,19 +27,22 @@ _LEAST = 16  # channels of a vector; also of tiles, below which transforming the
 _WORK = 2**19  # tiles times weights; below, PyTorch's convolution is done before the transforms are
 
 
-def convolves(layer: nn.Conv2d, x: Tensor) -> bool:
+def convolves(layer: nn.Conv2d, x: Tensor, rest: Tensor | None = None) -> bool:
     """Whether `convolve` may take the place of a layer for maps (B, C, H, W), and is faster by a rule of shapes.
 
-    Of a 3x3 convolution with stride 1 and a border of one zero, without gradients, all float32.
+    It takes 3x3 convolutions with stride 1 and a border of one zero, all float32, without gradients. It is faster with
+    at least 16 channels, 16 tiles of which the map fills two thirds, and not too little work in all.
     """
-    weight = layer.weight
-    given = (x, weight) if layer.bias is None else (x, weight, layer.bias)
+    maps = [x] if rest is None else [x, rest]
+    given = [t for t in (*maps, layer.weight, layer.bias) if t is not None]
     plain = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode)
     if plain != ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros") or not takes(*given):
         return False
     exact = all(t.dtype == torch.float32 for t in given) and not torch.is_autocast_enabled("cpu")
     tiles = len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
-    return exact and min(weight.shape[:2]) >= _LEAST and tiles >= _LEAST and tiles * weight.numel() >= _WORK
+    full = 3 * len(x) * x.shape[2] * x.shape[3] >= 2 * 16 * tiles
+    wide = min(layer.weight.shape[0], *(m.shape[1] for m in maps)) >= _LEAST
+    return exact and full and wide and tiles >= _LEAST and tiles * layer.weight.numel() >= _WORK
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rest: Tensor | None = None) -> Tensor:
@@ -52,62 +57,113 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rest: Tensor | None
     Returns:
         (B, K, H, W), channels-last.
     """
-    from . import winograd_kernels as kernels
+    from .winograd_simd import TILE
 
-    outputs, inputs = weight.shape[:2]
-    y = torch.empty((x.shape[0], outputs, *x.shape[2:]), memory_format=torch.channels_last)
-    tiles = x.shape[0] * -(-x.shape[2] // kernels.TILE) * -(-x.shape[3] // kernels.TILE)
-    summand = np.zeros(outputs, np.float32) if bias is None else bias.detach().numpy()
-    maps = [(_pixels(x), x.shape[1]), (_pixels(x if rest is None else rest), 0 if rest is None else rest.shape[1])]
-    work = _by_weights if outputs > tiles else _by_tiles
-    work(maps, x.shape[2:], tiles, weight.detach().reshape(-1).numpy(), inputs, summand, _pixels(y))
+    outputs, (height, width) = weight.shape[0], x.shape[2:]
+    y = torch.empty((len(x), outputs, height, width), dtype=x.dtype, memory_format=torch.channels_last)
+    task = _Task(
+        x=_pixels(x),
+        channels=x.shape[1],
+        rest=_pixels(x if rest is None else rest),
+        others=0 if rest is None else rest.shape[1],
+        size=(height, width),
+        tiles=len(x) * math.ceil(height / TILE) * math.ceil(width / TILE),
+        weight=weight.detach().reshape(-1).numpy(),
+        bias=np.zeros(outputs, np.float32) if bias is None else bias.detach().numpy(),
+        y=_pixels(y),
+    )
+    _by_weights(task) if outputs > task.tiles else _by_tiles(task)
     return y
 
 
-def _by_tiles(
-    maps: list[tuple[np.ndarray, int]], size: tuple[int, int], tiles: int, weight: np.ndarray, inputs: int,
-    bias: np.ndarray, y: np.ndarray,
-) -> None:  # fmt: skip
+@dataclass(frozen=True)
+class _Task:
+    """One convolution; arrays as winograd_kernels.py wants them."""
+
+    x: np.ndarray
+    channels: int
+    rest: np.ndarray
+    others: int
+    size: tuple[int, int]
+    tiles: int
+    weight: np.ndarray
+    bias: np.ndarray
+    y: np.ndarray
+
+    @property
+    def inputs(self) -> int:
+        return self.channels + self.others
+
+    @property
+    def outputs(self) -> int:
+        return len(self.bias)
+
+
+def _by_tiles(task: _Task) -> None:
     """Transform all weights, then convolve some tiles at a time."""
     from . import winograd_kernels as kernels
 
-    columns = _columns(len(bias), kernels.WIDTHS)
-    starts = np.cumsum([0, *(kernels.PRODUCTS * kernels.apart(inputs * width) for _, width in columns)])
+    columns = _columns(task.outputs, kernels.WIDTHS)
+    starts = np.cumsum([0, *(kernels.PRODUCTS * kernels.apart(task.inputs * width) for _, width in columns)]).tolist()
     u = _numbers(starts[-1])
-    scratch = kernels.VECTOR * kernels.TAPS * kernels.WIDTHS[0]
-    units = [(column, width, start) for (column, width), start in zip(columns, starts, strict=False)]
-    _share(lambda unit, room: kernels.weights(weight, inputs, 0, inputs, *unit[:2], u, unit[2], *room),
-           units, [scratch])  # fmt: skip
 
-    room = -(-_TILES // kernels.ROWS) * kernels.ROWS
-    blocks = sum(-(-channels // kernels.VECTOR) for _, channels in maps)
-    given = (*maps[0], *maps[1], tuple(size), u, *(np.array(part) for part in zip(*columns, strict=True)), bias, y)
-    sizes = [kernels.PRODUCTS * kernels.apart(blocks * room * kernels.VECTOR),
-             kernels.PRODUCTS * kernels.apart(room * kernels.WIDTHS[0]),
-             kernels.PRODUCTS * max(inputs, kernels.VECTOR)]  # fmt: skip
-    _share(lambda part, spare: kernels.strip(*given, len(bias), *part, room, *spare), _parts(tiles, _TILES), sizes)
+    def transform(unit: tuple[int, int, int], spare: list[np.ndarray]) -> None:
+        column, width, start = unit
+        kernels.weights(task.weight, task.inputs, 0, task.inputs, column, width, u, start, *spare)
+
+    units = [(*panel, start) for panel, start in zip(columns, starts, strict=False)]  # one start more, the end
+    _share(transform, units, [_turned(kernels)])
+    room = _room(_TILES, kernels)
+    blocks = sum(_blocks(task, kernels))
+    maps = (task.x, task.channels, task.rest, task.others, task.size)
+    weights = (u, *(np.array(part) for part in zip(*columns, strict=True)), task.bias)
+
+    def convolve_some(part: tuple[int, int], spare: list[np.ndarray]) -> None:
+        kernels.strip(*maps, *weights, task.y, task.outputs, *part, room, *spare)
+
+    v, patch = kernels.PRODUCTS * kernels.apart(blocks * room * kernels.VECTOR), kernels.PRODUCTS * task.inputs
+    _share(convolve_some, _parts(task.tiles, _TILES), [v, _products(room, kernels), patch])
 
 
-def _by_weights(
-    maps: list[tuple[np.ndarray, int]], size: tuple[int, int], tiles: int, weight: np.ndarray, inputs: int,
-    bias: np.ndarray, y: np.ndarray,
-) -> None:  # fmt: skip
+def _by_weights(task: _Task) -> None:
     """Transform all tiles, then convolve for some results at a time."""
     from . import winograd_kernels as kernels
 
-    room = -(-tiles // kernels.ROWS) * kernels.ROWS
-    counts = [-(-channels // kernels.VECTOR) for _, channels in maps]
-    v = _numbers(kernels.PRODUCTS * kernels.apart(sum(counts) * room * kernels.VECTOR))
-    for number, (x, channels) in enumerate(maps[: 1 + (maps[1][1] > 0)]):
-        given = (v, 0, number * counts[0], sum(counts), room)
-        _share(lambda part, spare, x=x, channels=channels, given=given:
-               kernels.tiles_in(x, channels, tuple(size), *part, *given, *spare),
-               _parts(tiles, _FEW), [kernels.PRODUCTS * channels])  # fmt: skip
-    given = (v, maps[0][1], maps[1][1], tuple(size), tiles, room, weight)
-    sizes = [kernels.PRODUCTS * kernels.apart(kernels.SLAB * kernels.WIDTHS[0]),
-             kernels.PRODUCTS * kernels.apart(room * kernels.WIDTHS[0]), kernels.VECTOR * kernels.TAPS * kernels.WIDTHS[0]]  # fmt: skip
-    _share(lambda unit, spare: kernels.panel(*given, *unit, bias, y, len(bias), *spare),
-           _columns(len(bias), kernels.WIDTHS), sizes)  # fmt: skip
+    room, blocks = _room(task.tiles, kernels), _blocks(task, kernels)
+    v = _numbers(kernels.PRODUCTS * kernels.apart(sum(blocks) * room * kernels.VECTOR))
+
+    def transform(part: tuple[int, int], spare: list[np.ndarray]) -> None:
+        kernels.tiles_in(task.x, task.channels, task.size, *part, v, 0, 0, sum(blocks), room, *spare)
+        if task.others:
+            kernels.tiles_in(task.rest, task.others, task.size, *part, v, 0, blocks[0], sum(blocks), room, *spare)
+
+    _share(transform, _parts(task.tiles, _FEW), [kernels.PRODUCTS * task.inputs])
+    maps = (v, task.channels, task.others, task.size, task.tiles, room)
+
+    def convolve_some(panel: tuple[int, int], spare: list[np.ndarray]) -> None:
+        kernels.panel(*maps, task.weight, *panel, task.bias, task.y, task.outputs, *spare)
+
+    u = kernels.PRODUCTS * kernels.apart(kernels.SLAB * kernels.WIDTHS[0])
+    _share(convolve_some, _columns(task.outputs, kernels.WIDTHS), [u, _products(room, kernels), _turned(kernels)])
+
+
+def _blocks(task: _Task, kernels: Any) -> tuple[int, int]:
+    """Return how many vectors hold the channels of x and of `rest`."""
+    return math.ceil(task.channels / kernels.VECTOR), math.ceil(task.others / kernels.VECTOR)
+
+
+def _room(tiles: int, kernels: Any) -> int:
+    """Return how many rows the products of so many tiles read and write."""
+    return math.ceil(tiles / kernels.ROWS) * kernels.ROWS
+
+
+def _products(room: int, kernels: Any) -> int:
+    return kernels.PRODUCTS * kernels.apart(room * kernels.WIDTHS[0])
+
+
+def _turned(kernels: Any) -> int:
+    """Return how many weights, or results of a tile, lie in a scratch array."""
+    return kernels.VECTOR * kernels.TAPS * kernels.WIDTHS[0]
 
 
 def _parts(count: int, step: int) -> list[tuple[int, int]]:

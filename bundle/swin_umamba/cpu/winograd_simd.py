@@ -2,8 +2,8 @@
 
 F(4x4, 3x3): 4x4 results of a 3x3 convolution from 6x6 inputs by 36 products, where the sum itself takes 144. A
 polynomial of degree 3 times one of degree 2 is evaluated at 0, +-a, +-b and infinity, once along rows, once along
-columns. a = 3/4 and b = 3/2 are exact in binary and lose least: the error's mean square root is 2 times that of the plain
-sum in float32, where the usual 1 and 2 lose 4 times (64 channels, normal numbers).
+columns. a = 3/4 and b = 3/2 are exact in binary and lose least: the error's root mean square is 2 times that of the
+plain sum in float32, where the usual 1 and 2 make it 4 times (64 channels, normal numbers).
 
 Arrays are flat; places are indices into them, unchecked. `VECTOR` channels are computed with at once.
 
