@@ -18,7 +18,7 @@ from swin_umamba.networks.cnn import UpBlock
 
 ERROR = 4e-6  # of the largest result; PyTorch's own convolution in float32 is off by 4e-7 to 1e-6
 CHANNELS = [(16, 16), (17, 36), (36, 20), (48, 48), (70, 33), (130, 96)]
-SIZES = [(1, 1), (4, 4), (3, 5), (9, 11), (16, 24)]
+SIZES = [(1, 1), (7, 1), (1, 5), (4, 4), (3, 5), (9, 11), (16, 24)]
 
 
 def drawn(*shape: int) -> torch.Tensor:

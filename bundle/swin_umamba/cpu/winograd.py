@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from .operators import takes
 from .threads import run
 
+_SIDE = 4  # pixels of a tile's results; here, since what compiles is imported where it is needed
 _TILES = 42  # of a part of a map: three times the rows of a product with AVX-512, seven times those without
 _FEW = 16  # tiles that are transformed together where the weights are the larger factor
 _LEAST = 16  # channels of a vector; also of tiles, below which transforming the weights takes too long
@@ -39,8 +40,8 @@ def convolves(layer: nn.Conv2d, x: Tensor, rest: Tensor | None = None) -> bool:
     if plain != ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros") or not takes(*given):
         return False
     exact = all(t.dtype == torch.float32 for t in given) and not torch.is_autocast_enabled("cpu")
-    tiles = len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
-    full = 3 * len(x) * x.shape[2] * x.shape[3] >= 2 * 16 * tiles
+    tiles = len(x) * math.ceil(x.shape[2] / _SIDE) * math.ceil(x.shape[3] / _SIDE)
+    full = 3 * len(x) * x.shape[2] * x.shape[3] >= 2 * _SIDE**2 * tiles
     wide = min(layer.weight.shape[0], *(m.shape[1] for m in maps)) >= _LEAST
     return exact and full and wide and tiles >= _LEAST and tiles * layer.weight.numel() >= _WORK
 
@@ -57,23 +58,21 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rest: Tensor | None
     Returns:
         (B, K, H, W), channels-last.
     """
-    from .winograd_simd import TILE
-
     outputs, (height, width) = weight.shape[0], x.shape[2:]
-    y = torch.empty((len(x), outputs, height, width), dtype=x.dtype, memory_format=torch.channels_last)
+    y = torch.empty((len(x), height, width, outputs), dtype=torch.float32, device="cpu")
     task = _Task(
         x=_pixels(x),
         channels=x.shape[1],
         rest=_pixels(x if rest is None else rest),
         others=0 if rest is None else rest.shape[1],
         size=(height, width),
-        tiles=len(x) * math.ceil(height / TILE) * math.ceil(width / TILE),
+        tiles=len(x) * math.ceil(height / _SIDE) * math.ceil(width / _SIDE),
         weight=weight.detach().reshape(-1).numpy(),
         bias=np.zeros(outputs, np.float32) if bias is None else bias.detach().numpy(),
-        y=_pixels(y),
+        y=y.view(-1).numpy(),
     )
-    _by_weights(task) if outputs > task.tiles else _by_tiles(task)
-    return y
+    (_by_weights if outputs > task.tiles else _by_tiles)(task)
+    return y.permute(0, 3, 1, 2)  # (B, H, W, K) -> (B, K, H, W)
 
 
 @dataclass(frozen=True)
