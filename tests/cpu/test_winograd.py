@@ -73,6 +73,31 @@ def test_two_maps_are_read_as_one(inputs, others, outputs):
     assert_near(winograd.convolve(x, weight, None, rest), expected)
 
 
+@pytest.mark.parametrize(
+    ("x", "weight", "bias", "rest", "says"),
+    [
+        ((1, 16, 8, 8), (16, 16, 3, 3), None, (1, 16, 8, 9), "differ in more than their channels"),
+        ((1, 16, 8, 8), (16, 16, 3, 3), None, (2, 16, 8, 8), "differ in more than their channels"),
+        ((1, 16, 8, 8), (16, 17, 3, 3), None, None, "do not fit"),
+        ((1, 16, 8, 8), (16, 16, 3, 3), None, (1, 16, 8, 8), "do not fit"),
+        ((1, 16, 8, 8), (16, 16, 3, 5), None, None, "do not fit"),
+        ((1, 16, 8, 8), (16, 16, 3, 3), (15,), None, "do not fit"),
+        ((1, 15, 8, 8), (16, 15, 3, 3), None, None, "at least 16 channels"),
+        ((1, 16, 8, 8), (15, 16, 3, 3), None, None, "at least 16 channels"),
+        ((1, 16, 8, 8), (16, 20, 3, 3), None, (1, 4, 8, 8), "at least 16 channels"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(x, weight, bias, rest, says):
+    given = [None if shape is None else torch.zeros(shape) for shape in (x, weight, bias, rest)]
+    with pytest.raises(ValueError, match=says):
+        winograd.convolve(*given)
+
+
+def test_other_types_are_refused():
+    with pytest.raises(ValueError, match="float64.*must be float32"):
+        winograd.convolve(torch.zeros(1, 16, 8, 8).double(), torch.zeros(16, 16, 3, 3).double(), None)
+
+
 @pytest.mark.parametrize("outputs", [16, 64])
 def test_images_of_a_batch_do_not_mix(outputs):
     x, weight = drawn(3, 16, 7, 9), drawn(outputs, 16, 3, 3)

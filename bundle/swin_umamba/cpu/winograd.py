@@ -57,7 +57,11 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rest: Tensor | None
 
     Returns:
         (B, K, H, W), channels-last.
+
+    Raises:
+        ValueError: if shapes or types do not fit; the compiled functions check nothing.
     """
+    _check(x, weight, bias, rest)
     outputs, (height, width) = weight.shape[0], x.shape[2:]
     y = torch.empty((len(x), height, width, outputs), dtype=torch.float32, device="cpu")
     task = _Task(
@@ -73,6 +77,21 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rest: Tensor | None
     )
     (_by_weights if outputs > task.tiles else _by_tiles)(task)
     return y.permute(0, 3, 1, 2)  # (B, H, W, K) -> (B, K, H, W)
+
+
+def _check(x: Tensor, weight: Tensor, bias: Tensor | None, rest: Tensor | None) -> None:
+    maps = [x] if rest is None else [x, rest]
+    shapes = [tuple(m.shape) for m in maps]
+    outputs, inputs = weight.shape[0], sum(m.shape[1] for m in maps)
+    if len({(m.shape[0], *m.shape[2:]) for m in maps}) > 1:
+        raise ValueError(f"maps of shapes {shapes} differ in more than their channels")
+    if tuple(weight.shape) != (outputs, inputs, 3, 3) or (bias is not None and bias.shape != (outputs,)):
+        raise ValueError(f"weights {tuple(weight.shape)}, or their biases, do not fit maps of shapes {shapes}")
+    if min(outputs, *(m.shape[1] for m in maps)) < _LEAST:
+        raise ValueError(f"weights {tuple(weight.shape)} for maps of shapes {shapes}: at least {_LEAST} channels each")
+    types = {t.dtype for t in (*maps, weight, bias) if t is not None}
+    if types != {torch.float32}:
+        raise ValueError(f"types {types}; all must be float32")
 
 
 @dataclass(frozen=True)
