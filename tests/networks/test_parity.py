@@ -42,14 +42,18 @@ def run(name: str, backend: str, device: str, dtype: torch.dtype) -> tuple[nn.Mo
     return network, [output.detach().double().cpu() for output in outputs], loss.item()
 
 
+def check_outputs(outputs: list[torch.Tensor], expected: dict, gate: float) -> None:
+    assert len(outputs) == 4
+    for k, output in enumerate(outputs[1:], start=1):
+        assert (output - torch.from_numpy(expected[f"out{k}"])).abs().max() <= gate
+    assert (outputs[0][:, :, ::3, 1::3] - torch.from_numpy(expected["out0_every_third"])).abs().max() <= gate
+
+
 def check(name: str, result: tuple, output_gate: float, norm_gate: float, probe_gate: float) -> None:
     network, outputs, loss = result
     facts, expected = golden(name)
     assert loss == pytest.approx(facts["loss"], rel=output_gate)
-    assert len(outputs) == 4
-    for k, output in enumerate(outputs[1:], start=1):
-        assert (output - torch.from_numpy(expected[f"out{k}"])).abs().max() <= output_gate
-    assert (outputs[0][:, :, ::3, 1::3] - torch.from_numpy(expected["out0_every_third"])).abs().max() <= output_gate
+    check_outputs(outputs, expected, output_gate)
     wrong = {}
     for key, parameter in network.named_parameters():
         norm, along = facts["parameters"][key]["gradient"]
@@ -79,6 +83,14 @@ def test_outputs_and_gradients_in_float32(name, device, backend, monkeypatch):
     # PyTorch's default rounds the inputs of convolutions on a GPU to 10 bits
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     check(name, run(name, backend, device, torch.float32), 1e-4, *GATES[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_outputs_in_float32_without_gradients(name):
+    """The operators for inference, among them the faster convolution, take the place of PyTorch's."""
+    network = fill(build_network(name, in_channels=1, out_channels=14, drop_path_rate=0.0, scan_backend="cpu"))
+    check_outputs(network(image(2, 1, 64, 64)), golden(name)[1], 1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)

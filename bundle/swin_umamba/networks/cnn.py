@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from monai.networks.blocks import UnetrBasicBlock, UnetrUpBlock
 from monai.networks.blocks.dynunet_block import UnetResBlock
+from torch import nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from swin_umamba import cpu, cuda
+from swin_umamba.cpu import winograd
 
 
 def is_faster_channels_last(x: torch.Tensor) -> bool:
@@ -37,15 +42,48 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.as_strided(x.shape, (rows * columns, 1, columns, 1)) if x.shape[1] == 1 else x
 
 
-def residual_block(layer: UnetResBlock, x: torch.Tensor) -> torch.Tensor:
-    """Run MONAI's `layer` on (B, C, H, W), each norm, sum and activation as one operation where there is one."""
+def convolve(layer: nn.Module, x: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
+    """Run MONAI's convolution on (B, C, H, W), on a CPU with fewer multiplications where that is faster.
+
+    With `skip` (B, D, H, W), whose channels follow those of x, only where `winograd.convolves` says so.
+    """
+    inner = inner_convolution(layer)
+    if winograd.convolves(inner, x, skip):
+        return winograd.convolve(x, inner.weight, inner.bias, skip)
+    return layer(x)
+
+
+def inner_convolution(layer: nn.Module) -> nn.Conv2d:
+    """Return PyTorch's convolution in MONAI's, which has neither norm nor activation here."""
+    return cast(nn.Conv2d, layer.conv)
+
+
+def project(layer: nn.Module, x: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
+    """Run MONAI's 1x1 convolution on (B, C, H, W), followed by the channels of `skip` (B, D, H, W) if there is one."""
+    if skip is None:
+        return layer(x)
+    inner = inner_convolution(layer)
+    first, second = inner.weight.flatten(1).split([x.shape[1], skip.shape[1]], dim=1)  # (K, C), (K, D)
+    y = F.linear(x.permute(0, 2, 3, 1), first, inner.bias)  # (B, C, H, W) -> (B, H, W, K)
+    pixels = skip.permute(0, 2, 3, 1).reshape(-1, skip.shape[1])  # (B, D, H, W) -> (B*H*W, D)
+    y.view(-1, y.shape[3]).addmm_(pixels, second.t())
+    return y.permute(0, 3, 1, 2)
+
+
+def residual_block(layer: UnetResBlock, x: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
+    """Run MONAI's `layer` on (B, C, H, W), each norm, sum and activation as one operation where there is one.
+
+    The channels of `skip` (B, D, H, W) follow those of x; on a CPU they are read where they are.
+    """
+    if skip is not None and not winograd.convolves(inner_convolution(layer.conv1), x, skip):
+        x, skip = torch.cat((x, skip), dim=1), None
     if not (x.is_cuda or cpu.takes(x)):
         return layer(x)
     slope, first, second = layer.lrelu.negative_slope, layer.norm1, layer.norm2
-    y = instance_norm(layer.conv1(x), first.weight, first.bias, first.eps, slope)
-    other = layer.conv3(x) if layer.downsample else x
+    y = instance_norm(convolve(layer.conv1, x, skip), first.weight, first.bias, first.eps, slope)
+    other = project(layer.conv3, x, skip) if layer.downsample else x
     ends = (second.weight, second.bias, second.eps, slope)
-    return instance_norm(layer.conv2(y), *ends, other, normalise_other=layer.downsample)
+    return instance_norm(convolve(layer.conv2, y), *ends, other, normalise_other=layer.downsample)
 
 
 class ResBlock(UnetrBasicBlock):
@@ -86,11 +124,10 @@ class UpBlock(UnetrUpBlock):
     def merge(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Compute the block without checkpointing."""
         x = self.transp_conv(x)  # (B, C, H, W) -> (B, out_channels, 2H, 2W)
-        x = torch.cat((x, skip), dim=1)  # the upsampled map first, as in the official weights
         if torch.jit.is_scripting():
-            return self.conv_block(x)
+            return self.conv_block(torch.cat((x, skip), dim=1))  # the upsampled map first, as in the official weights
         else:
-            return residual_block(self.conv_block, x)
+            return residual_block(self.conv_block, x, skip)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) and (B, out_channels, 2H, 2W) to (B, out_channels, 2H, 2W)."""

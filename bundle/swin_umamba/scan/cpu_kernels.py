@@ -78,6 +78,33 @@ def _read_weights(source, g, channel):
 
 
 @compiled
+def _project(steps, packed, lift, end, cells):
+    """Fill the first rows of a tile with bias plus low-rank steps of these cells times lift (R, LANES).
+
+    Four rows at a time: the sum of one would wait for the addition before.
+    """
+    whole = cells.size - cells.size % 4
+    for t in range(0, whole, 4):
+        first, second, third, fourth = cells[t], cells[t + 1], cells[t + 2], cells[t + 3]
+        a = b = c = d = load(end, 0, 0)
+        for r in range(lift.shape[0]):
+            low = load(lift, r, 0)
+            a = a + spread(packed, first, r) * low
+            b = b + spread(packed, second, r) * low
+            c = c + spread(packed, third, r) * low
+            d = d + spread(packed, fourth, r) * low
+        store(steps, t, 0, a)
+        store(steps, t + 1, 0, b)
+        store(steps, t + 2, 0, c)
+        store(steps, t + 3, 0, d)
+    for t in range(whole, cells.size):
+        a = load(end, 0, 0)
+        for r in range(lift.shape[0]):
+            a = a + spread(packed, cells[t], r) * load(lift, r, 0)
+        store(steps, t, 0, a)
+
+
+@compiled
 def _read_steps(steps, slope, packed, lift, raw, end, cells, channel, activate):
     """Fill tiles with the steps (projected or given, plus bias, softplus) and, if `slope` has a size, their slope.
 
@@ -87,12 +114,12 @@ def _read_steps(steps, slope, packed, lift, raw, end, cells, channel, activate):
     most = load(end, 0, 0)
     if rank == 0:
         _read(steps, raw, cells, channel)
+    else:
+        _project(steps, packed, lift, end, cells)
     for t in range(cells.size):
-        x = load(end, 0, 0)
+        x = load(steps, t, 0)
         if rank == 0:
-            x = x + load(steps, t, 0)
-        for r in range(rank):
-            x = x + spread(packed, cells[t], r) * load(lift, r, 0)
+            x = load(end, 0, 0) + x
         if activate:
             if keep:
                 store(slope, t, 0, sigmoid(x))
