@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from swin_umamba.errors import InputError
 
@@ -110,7 +111,7 @@ class Guard:
             return 403, f"web pages of {origin[:100]} may not use this server; the administrator can allow that origin"
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.rules.upload_limit:
-            return 413, f"the request is larger than {self.rules.upload_limit // 2**20} MiB"
+            return 413, self._too_large()
         if scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
             return None
         if self.rules.token is None:
@@ -125,6 +126,9 @@ class Guard:
     def _own(origin: str, headers: Mapping[str, str]) -> bool:
         return origin.lower().partition("://")[2] == headers.get("host", "").lower()
 
+    def _too_large(self) -> str:
+        return f"the request is larger than {self.rules.upload_limit // 2**20} MiB"
+
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and cut it off when a body without a declared length grows too large."""
         taken, answered = 0, False
@@ -134,7 +138,7 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self.rules.upload_limit:
-                raise _TooLarge
+                raise _TooLarge(413, self._too_large())
             return message
 
         async def noted(message: Message) -> None:
@@ -144,13 +148,13 @@ class Guard:
 
         try:
             await self.app(scope, counted, noted)
-        except _TooLarge:
+        except _TooLarge as error:
             if not answered:
-                await _answer(send, 413, f"the request is larger than {self.rules.upload_limit // 2**20} MiB")
+                await _answer(send, error.status_code, error.detail)
 
 
-class _TooLarge(Exception):
-    pass
+class _TooLarge(HTTPException):
+    """What the app would make of another exception is "error parsing the body", or an error of its own."""
 
 
 def token_of(headers: Mapping[str, str]) -> str | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
+from fastapi import Body, FastAPI, File, Request, UploadFile
 from swin_umamba.errors import InputError
 
 from monailabel_app.security import Guard, Rules, is_loopback, page_after_login, token_of
@@ -157,3 +159,53 @@ def test_only_a_persons_page_leads_to_the_log_in(method, path, accept, status):
         place = dict(sent[0]["headers"])[b"location"].decode()
         assert place.startswith("/login?next=%2F")
         assert place.endswith("%3Fa%3D1%26b%3D2")
+
+
+def app_of_bodies():
+    """Return an app that takes a body in each way that the server does, and tells how much it got."""
+    api = FastAPI()
+
+    @api.post("/form")
+    def form(file: UploadFile = File(...)):
+        return len(file.file.read())
+
+    @api.post("/json")
+    def plain(body: list = Body(...)):
+        return len(body)
+
+    @api.post("/stream")
+    async def stream(request: Request):
+        return sum([len(part) async for part in request.stream()])
+
+    api.add_exception_handler(Exception, lambda request, error: pytest.fail("the app has met the cut"))
+    return api
+
+
+async def post(app, path, parts, headers):
+    """Send a body part by part."""
+
+    async def content():
+        for part in parts:
+            yield part
+
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        return await client.post(path, content=content(), headers=headers)
+
+
+@pytest.mark.parametrize("path", ["/form", "/json", "/stream"])
+def test_body_that_does_not_say_its_length_is_cut_off(path):
+    """As browsers and programs that do not know it send it; whoever reads the body, the answer says what was wrong."""
+    limit = 2**20
+    guard = Guard(app_of_bodies(), Rules(upload_limit=limit))
+    head, end = {
+        "/form": (b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n', b"\r\n--x--\r\n"),
+        "/json": (b'["', b'"]'),
+        "/stream": (b"", b""),
+    }[path]
+    headers = {"content-type": "application/json" if path == "/json" else "multipart/form-data; boundary=x"}
+    for size, status in ((limit - len(head + end), 200), (limit - len(head + end) + 1, 413)):
+        answer = asyncio.run(post(guard, path, [head, b"0" * size, end], headers))
+        assert "content-length" not in answer.request.headers
+        assert answer.status_code == status, answer.text
+    assert answer.json() == {"detail": "the request is larger than 1 MiB"}
