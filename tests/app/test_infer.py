@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -17,6 +19,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from swin_umamba.dicom.source import read_source
 from swin_umamba.errors import InputError, input_error_of
+from swin_umamba.workflows import run_workflow
 
 from monailabel_app.infer import SegmentationTask
 from monailabel_app.meanings import add_names, label_info, with_model_ids
@@ -82,6 +85,53 @@ def test_slices_are_segmented_and_all_others_stay(task, tmp_path, kind, orientat
     assert result["labels"] == about["labels"] == ORGANS
 
 
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_nrrd_gives_what_nifti_gives_and_both_lie_as_their_images(task, tmp_path, orientation):
+    found = {}
+    for kind in (".nii.gz", ".nrrd"):
+        image, _ = write_case(tmp_path, kind, orientation)
+        file, _ = task({"image": image, "result_extension": kind})
+        found[kind] = voxels(file)
+        if kind == ".nrrd":
+            result, source = sitk.ReadImage(file), sitk.ReadImage(image)
+            for form in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+                assert getattr(result, form)() == pytest.approx(getattr(source, form)()), form
+        else:
+            np.testing.assert_array_equal(nib.load(file).affine, nib.load(image).affine)
+    assert found[".nrrd"].any()
+    other = (found[".nrrd"] != found[".nii.gz"]).mean()
+    assert other < 0.001 if orientation.startswith("oblique") else other == 0  # its last digits move the clean-up's mm
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "oblique"])
+@pytest.mark.parametrize("largest", [False, True])
+def test_result_is_that_of_the_bundles_own_command(task, tmp_path, orientation, largest):
+    """There is no second definition of transforms, inferer or labels; also of what a request changes."""
+    image, _ = write_case(tmp_path, ".nii.gz", orientation)
+    file, result = task({"image": image, "largest_component": largest})
+    model, change = task.store.served("tiny").folder, {"displayable_configs#largest_component": largest}
+    places = {"model": str(model), "dataset_dir": image, "output_dir": str(tmp_path / "out"), "picture": False}
+    run_workflow(["inference.yaml"], bundle_root=BUNDLE, device="cpu", **places, **change)
+    (case,) = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["cases"]
+    np.testing.assert_array_equal(voxels(file), voxels(str(tmp_path / "out" / case["output"])))
+    assert (result["volumes"], result["warnings"]) == (case["volumes"], case["warnings"])
+    assert (voxels(file) != voxels(task({"image": image})[0])).any() == largest
+
+
+def test_what_clients_are_shown(task, tmp_path):
+    """Mirror images are averaged on request only by a model that has learnt from them."""
+    about = {"description": "Three organs.", "version": "2.1.0", "licence": "CC0-1.0"}
+    write_model(tmp_path / "mirrored", name="mirrored", labels=ORGANS, mirror_axes=[1], **about)
+    store = ModelStore([tmp_path / "mirrored"], tmp_path / "data")
+    settings = AppSettings(bundle_root=BUNDLE, model_folders=(), data_dir=tmp_path / "data", device="cpu")
+    shown, plain = SegmentationTask("mirrored", store, settings).info(), task.info()
+    assert {key: shown[key] for key in about} == about
+    assert (shown["labels"], shown["dimension"], shown["type"]) == (ORGANS, 3, "segmentation")
+    common = {"device", "largest_component", "slices"}
+    assert (set(plain["config"]), set(shown["config"])) == (common, {*common, "mirror"})
+    assert "cpu" in plain["config"]["device"]
+
+
 def test_largest_component_of_slices_leaves_the_others(task, tmp_path):
     image, shape = write_case(tmp_path, ".nii.gz", "oblique")
     whole, _ = task({"image": image, "device": "cpu"})
@@ -116,6 +166,8 @@ def test_earlier_labels_keep_their_meaning_beside_new_slices(task, tmp_path):
     assert result["labels"] == {**ORGANS, "cyst": 4}
     assert [int(found[x, 0, 0]) for x in (0, 10, 20, 30)] == [3, 4, 1, 0]
     assert result["volumes"]["cyst"]["voxels"] == 10 * shape[1]
+    voxel = float(np.prod(nib.load(image).header.get_zooms())) / 1000
+    assert result["volumes"]["cyst"]["ml"] == pytest.approx(10 * shape[1] * voxel, abs=0.01)
     assert not found[..., [z for z in range(1, shape[2]) if z != 4]].any()
 
 
@@ -139,6 +191,12 @@ def test_thick_slices_of_another_plane_are_refused_and_thin_ones_marked(task, tm
         else:
             _, result = task({"image": str(file), "device": "cpu"})
             assert any(f"in {plane} ones, 3 mm apart" in warning for warning in result["warnings"])
+
+
+def test_labels_that_no_body_looks_like_are_marked(task, tmp_path):
+    image, _ = write_case(tmp_path, ".nii.gz", "LPS")
+    _, result = task({"image": image})
+    assert any(re.match(r"liver is in \d+ pieces", warning) for warning in result["warnings"]), result["warnings"]
 
 
 def test_only_what_was_found_is_named_by_rising_id():

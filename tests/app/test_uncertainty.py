@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers_bundle import ROOT
 from torch import nn
 
 from monailabel_app.uncertainty import EntropyProbe, Uncertainties, UncertaintyScoring
@@ -57,3 +60,20 @@ def test_another_served_version_looks_at_all_images_again(tmp_path):
     assert (scoring.pending(images), scoring.info()["images"]) == ([], 2)
     spec.version = "1.0.1"
     assert (scoring.pending(images), scoring.info()["images"]) == (["a", "b"], 0)
+
+
+PRIORITY = """
+import os, psutil, torch
+from types import SimpleNamespace
+from monailabel_app.uncertainty import UncertaintyScoring
+scoring = UncertaintyScoring(SimpleNamespace(name="tiny"), None)
+scoring.pending = lambda datastore: []
+scoring({}, None)
+print(psutil.Process().nice(), torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has classes of priority")
+def test_the_background_steps_back_for_everybody():
+    told = subprocess.run([sys.executable, "-c", PRIORITY], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert told.stdout.split() == ["19", "1"], told.stderr[-2000:]

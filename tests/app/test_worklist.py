@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from swin_umamba.errors import InputError
 
@@ -30,6 +33,21 @@ def test_a_lease_expires(tmp_path):
 def test_someone_without_a_name_never_gets_what_another_has(tmp_path):
     worklist = Worklist(tmp_path)
     assert [worklist.take(IMAGES, "") for _ in range(2)] == ["image_0", "image_1"]
+
+
+def test_people_who_ask_at_the_same_time_get_different_images(tmp_path):
+    """Each by a connection of its own, as requests have."""
+    images, together = [f"image_{number:02}" for number in range(24)], threading.Barrier(8)
+
+    def ask(number):
+        worklist = Worklist(tmp_path)
+        together.wait(30)
+        return [worklist.take(images, f"{number} {turn}") for turn in range(3)]
+
+    Worklist(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        taken = [image for found in pool.map(ask, range(8)) for image in found]
+    assert sorted(taken) == images
 
 
 def test_who_asks_again_gets_the_next_and_the_first_at_the_end(tmp_path):
