@@ -73,8 +73,8 @@ class Outbox:
     def send(self, image: str, tag: str, file: str, info: Mapping[str, Any], study: str, series: Path) -> bool:
         """Store a label in the PACS, unless it is there.
 
-        It supersedes our earlier segmentations of the series. When the server stops between storing and noting, the
-        same file is sent again, which changes nothing in the PACS.
+        It supersedes our earlier segmentations of the series, by whichever model. When the server stops between
+        storing and noting, the same file is sent again, which changes nothing in the PACS.
 
         Args:
             image: UID of the series.
@@ -123,7 +123,7 @@ class Outbox:
         if path.is_file():
             return pydicom.dcmread(path)
         spec = self._spec_of(info.get("model"))
-        earlier = find_earlier(self._segmentations(study), str(series), spec)
+        earlier = find_earlier(self._segmentations(study), str(series), None)
         if tag == "original" and any(is_corrected(item) for item in earlier):
             raise InputError("a corrected segmentation of the series is stored; an automatic one does not supersede it")
         return write_label(file, info, series, spec, path, algorithm_type(tag, info), earlier)

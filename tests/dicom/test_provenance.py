@@ -55,6 +55,7 @@ def test_earlier_results_are_found_among_others(
     of_other_series = write_segmentation(VOXELS, elsewhere, spec_of(), tmp_path / "o.dcm", affine=AFFINE)
     archive = [second, another_model, foreign, structures, of_other_series, first, pydicom.dcmread(files[0]), Dataset()]
     assert find_earlier(archive, files, spec_of()) == [first, second]
+    assert find_earlier(archive, files, None) == [first, second, another_model]
     assert find_earlier(archive, tmp_path / "series", spec_of(), RTStructureSetStorage) == [structures]
     assert find_earlier(archive, elsewhere, spec_of()) == [of_other_series]
 

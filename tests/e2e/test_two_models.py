@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 from helpers_ohif import TOKEN, TOOLS, Reader, count, reader
 from helpers_pacs import ORGANS
@@ -77,6 +78,11 @@ NUMBERS = """() => {  // of OHIF's own list
   const [{ segments }] = window.services.segmentationService.getSegmentations();
   return Object.fromEntries(Object.values(segments).filter(Boolean).map(one => [one.label, one.segmentIndex]));
 }"""
+LISTED = """uids => {  // in OHIF's own list of stored ones
+  const all = window.services.displaySetService.getActiveDisplaySets();
+  const sets = all.filter(({ Modality, SOPInstanceUID }) => Modality === 'SEG' && SOPInstanceUID);
+  return JSON.stringify(sets.map(({ SOPInstanceUID }) => SOPInstanceUID)) === JSON.stringify(uids);
+}"""
 
 
 @pytest.mark.parametrize("first", ["seeing", "turned"])
@@ -84,6 +90,7 @@ def test_an_organ_keeps_its_name(clinic, person: Reader, first: str):
     image = clinic.series(TOOLS)
     person.open(clinic.study(TOOLS))
     found = segment_by(person, image, first)
+    earlier = store(clinic, person)
     again = segment_by(person, image, {"seeing": "turned", "turned": "seeing"}[first])
     for name, organ in found.items():  # of classes that are equal to the last bit the first one wins: a few voxels
         shared = {other: int((organ & voxels).sum()) for other, voxels in again.items()}
@@ -94,10 +101,21 @@ def test_an_organ_keeps_its_name(clinic, person: Reader, first: str):
     held = person.voxels()
     numbers = person.page.evaluate(NUMBERS)
     assert count(held, numbers["spleen"]) > int(again["spleen"].sum())
-    person.store()
-    expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
-    stored = clinic.segmentation(TOOLS)
+    stored = store(clinic, person)
     assert_stored_by_name(stored, held, numbers)
+    assert stored.SeriesInstanceUID != earlier.SeriesInstanceUID  # another model is other equipment
+    assert stored.InstanceNumber == earlier.InstanceNumber + 1
+    assert earlier.SOPInstanceUID in [item.ReferencedSOPInstanceUID for item in stored.ReferencedImageSequence]
+    person.page.wait_for_function(LISTED, arg=[str(stored.SOPInstanceUID)])
+
+
+def store(clinic, person: Reader) -> pydicom.Dataset:
+    """Store, and return what the PACS has then."""
+    with person.page.expect_response(lambda answer: answer.request.method == "PUT") as answer:
+        person.store()
+    assert answer.value.json()["pacs"] == "stored"
+    expect(person.part("badge")).to_contain_text("Stored by Roe^Jane")
+    return clinic.segmentation(TOOLS)
 
 
 def assert_stored_by_name(stored, held: dict[str, np.ndarray], numbers: dict[str, int]) -> None:

@@ -3,7 +3,7 @@ import test from 'node:test';
 import { ResultList } from '../../monailabel_app/ohif/web/monailabel/results.js';
 
 /** OHIF with one series of images and its segmentation, and a PACS that has a later one. */
-function setUp(seg = {}) {
+function setUp(seg = {}, fresh = {}) {
   const images = { displaySetInstanceUID: 'mr', SeriesInstanceUID: 'S', StudyInstanceUID: 'T', Modality: 'MR' };
   const old = { displaySetInstanceUID: 'old', SeriesInstanceUID: 'R', StudyInstanceUID: 'T', Modality: 'SEG', ...seg };
   const sets = [images, old];
@@ -26,7 +26,7 @@ function setUp(seg = {}) {
           assert.equal(remembered.size, 0);
           remembered.add(`pacs:${StudyInstanceUID}`);
           asked.push(filters.seriesInstanceUID);
-          sets.push({ ...old, displaySetInstanceUID: 'new', loading: false, isLoaded: false, isHydrated: false });
+          sets.push({ ...old, displaySetInstanceUID: 'new', loading: false, isLoaded: false, isHydrated: false, ...fresh });
         },
       },
     },
@@ -42,6 +42,15 @@ test('a segmentation takes the place of the one that it supersedes', async () =>
   assert.deepEqual(asked, [['R']]);
   assert.deepEqual(uids(sets), ['mr', 'new']);
   assert.equal(remembered.size, 0); // the next visit asks for the whole study
+});
+
+test('also when the new one has a series of its own, as that of another model has', async () => {
+  const names = (uid) => ({ instance: { ReferencedImageSequence: { ReferencedSOPInstanceUID: uid } } });
+  for (const [uid, left] of [['old.1', ['mr', 'new']], ['other', ['mr', 'old', 'new']]]) {
+    const { sets, list } = setUp({ SOPInstanceUID: 'old.1' }, { SOPInstanceUID: 'new.1', SeriesInstanceUID: 'Q', ...names(uid) });
+    await list.renew('S');
+    assert.deepEqual(uids(sets), left);
+  }
 });
 
 test('one that a person has opened stays', async () => {

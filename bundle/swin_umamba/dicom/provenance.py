@@ -57,7 +57,7 @@ def equipment(spec: ModelSpec) -> dict[str, str | list[str]]:
 
 
 def find_earlier(
-    datasets: Iterable[Dataset], source_series: Series, spec: ModelSpec, kind: str = SegmentationStorage
+    datasets: Iterable[Dataset], source_series: Series, spec: ModelSpec | None, kind: str = SegmentationStorage
 ) -> list[Dataset]:
     """Return our own earlier results for a series, oldest first, for `supersedes` of the writers.
 
@@ -67,7 +67,7 @@ def find_earlier(
     Args:
         datasets: of an archive or a folder; what is not ours is passed over.
         source_series: as for `swin_umamba.dicom.source.read_source`.
-        spec: of the model.
+        spec: of the model; None for the results of all models, where a series has one valid label and not one of each.
         kind: SOP class UID of segmentations or of structure sets.
     """
     source = read_source(source_series)
@@ -76,7 +76,7 @@ def find_earlier(
         for dataset in datasets
         if dataset.get("SOPClassUID") == kind
         and dataset.get("Manufacturer") == MANUFACTURER
-        and dataset.get("ManufacturerModelName") == text(spec.name)
+        and (spec is None or dataset.get("ManufacturerModelName") == text(spec.name))
         and set(referenced_instances(dataset).get(str(source.first.SeriesInstanceUID), ())) & set(source.headers)
     ]
     return sorted(ours, key=age_of)

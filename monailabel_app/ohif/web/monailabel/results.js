@@ -42,9 +42,13 @@ export class ResultList {
     forget(source, study); // it answers from memory otherwise
     await source.retrieve.series.metadata({ StudyInstanceUID: study, filters: { seriesInstanceUID: series } });
     forget(source, study); // it would take these series for the whole study
-    const fresh = this.listed().filter((set) => !before.includes(set));
-    const old = before.filter((set) => fresh.some(({ SeriesInstanceUID: uid }) => uid === set.SeriesInstanceUID));
-    old.filter((set) => !this.used(set)).forEach((set) => displaySetService.deleteDisplaySet(set.displaySetInstanceUID));
+    const listed = this.listed(); // also what was taken from the list before
+    const fresh = listed.filter((set) => !before.includes(set));
+    const superseded = new Set(listed.flatMap(earlierOf));
+    const again = new Set(fresh.map(({ SeriesInstanceUID: uid }) => uid));
+    const isOld = (set) => superseded.has(set.SOPInstanceUID) || (before.includes(set) && again.has(set.SeriesInstanceUID));
+    const old = listed.filter((set) => isOld(set) && !this.used(set));
+    old.forEach((set) => displaySetService.deleteDisplaySet(set.displaySetInstanceUID));
   }
 
   /** @returns {any[]} the segmentations in the list */
@@ -57,6 +61,11 @@ export class ResultList {
     const viewports = [...this.services.viewportGridService.getState().viewports.values()];
     return loading || isLoaded || isHydrated || viewports.some((viewport) => viewport.displaySetInstanceUIDs?.includes(uid));
   }
+}
+
+/** A result by another model or version has a series of its own. @param {any} set @returns {string[]} what it supersedes */
+function earlierOf({ instance }) {
+  return [instance?.ReferencedImageSequence ?? []].flat().map(({ ReferencedSOPInstanceUID: uid }) => uid);
 }
 
 /** OHIF remembers a study by the name of the source and its UID. @param {any} source @param {string} study */
