@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import subprocess
+import os
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers_bundle import ROOT
+from helpers_commands import run_module
 from torch import nn
 
 from monailabel_app.uncertainty import EntropyProbe, Uncertainties, UncertaintyScoring
@@ -74,6 +75,8 @@ print(psutil.Process().nice(), torch.get_num_threads())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has classes of priority")
-def test_the_background_steps_back_for_everybody():
-    told = subprocess.run([sys.executable, "-c", PRIORITY], cwd=ROOT, capture_output=True, text=True, timeout=120)
+def test_the_background_steps_back_for_everybody(tmp_path):
+    (tmp_path / "priority.py").write_text(PRIORITY)
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "bundle")])
+    told = run_module("priority", folder=tmp_path, PYTHONPATH=paths)
     assert told.stdout.split() == ["19", "1"], told.stderr[-2000:]
