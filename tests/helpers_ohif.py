@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -15,7 +16,7 @@ from helpers_dicom import COMPLETE, write_series
 from helpers_imaging import affine_of, painted_volume, ramp
 from helpers_pacs import need, send, write_stack
 from helpers_server import Server
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 from pydicom.pixel_data_handlers.util import apply_modality_lut
 from pydicom.uid import generate_uid
 
@@ -145,7 +146,10 @@ class Reader:
     def __init__(self, page: Page, server: Server) -> None:
         self.page, self.server = page, server
         self.errors: list[str] = []
+        self.said: deque[str] = deque(maxlen=20)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("requestfailed", lambda request: self.said.append(f"{request.url}: {request.failure}"))
         page.on("dialog", lambda dialog: dialog.accept())
 
     def log_in(self, token: str) -> None:
@@ -176,10 +180,14 @@ class Reader:
 
     def settled(self) -> None:
         """Wait until the panel has taken up a series."""
-        self.page.wait_for_selector("[data-cy=ml-badge]")
-        self.page.wait_for_function("() => window.cornerstone?.getEnabledElements().length > 0")
-        self.page.wait_for_selector("[data-cy=ml-badge]:not(:has-text('Open a study'))")
-        self.page.wait_for_selector("[data-cy=ml-busy]", state="detached")
+        try:
+            self.page.wait_for_selector("[data-cy=ml-badge]")
+            self.page.wait_for_function("() => window.cornerstone?.getEnabledElements().length > 0")
+            self.page.wait_for_selector("[data-cy=ml-badge]:not(:has-text('Open a study'))")
+            self.page.wait_for_selector("[data-cy=ml-busy]", state="detached")
+        except TimeoutError as error:
+            shown = self.page.inner_text("body")[:500]
+            raise AssertionError(f"{self.page.url} shows {shown!r} and said {list(self.said)}") from error
 
     def segment(self, scope: str = "all", wait: int = WAIT) -> None:
         """Have the whole series, or the slice that is looked at, segmented."""

@@ -55,10 +55,9 @@ class DicomProxy:
         answer = await self._send(request, path)
         frames = FRAMES.fullmatch(path)
         if answer.status_code == 400 and frames is not None and request.method == "GET":
+            refusal = await answer.aread()  # which frees its connection, whatever comes of the frames
             cut = await self._cut_frames(*frames.groups())
-            if cut is not None:
-                await answer.aclose()
-                return cut
+            return cut or Response(refusal, answer.status_code, media_type=answer.headers.get("content-type"))
         headers = {name: answer.headers[name] for name in ANSWERED if name in answer.headers}
         close = BackgroundTask(answer.aclose)
         return StreamingResponse(answer.aiter_raw(), answer.status_code, headers, background=close)
