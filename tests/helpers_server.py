@@ -72,7 +72,7 @@ def serve(
     process = Started("monailabel_app", *command, log=log, folder=data_dir, PYTHONPATH=paths, **environment)
     server = Server(f"http://127.0.0.1:{port}", studies, data_dir, process, log)
     try:
-        _wait(server)
+        wait_until_up(server)
         yield server
     finally:
         _stop(process, log, alone="--orthanc" not in arguments)
@@ -99,7 +99,7 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def _wait(server: Server) -> None:
+def wait_until_up(server: Server) -> None:
     end = time.monotonic() + STARTED
     while time.monotonic() < end:
         if not server.process.is_running():

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_bundle import ROOT, volume, write_model
-from helpers_server import Server, _wait, free_port, infer, label_file, read_label, send, write_studies
+from helpers_server import Server, free_port, infer, label_file, read_label, send, wait_until_up, write_studies
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -55,7 +55,7 @@ def installed_server(place: Path, folder: Path) -> Iterator[Server]:
         process = subprocess.Popen(command, cwd=place, env=environment, stdout=out, stderr=out)
     server = Server(f"http://127.0.0.1:{port}", folder / "studies", data, _Polled(process), log)
     try:
-        _wait(server)
+        wait_until_up(server)
         yield server
     finally:
         process.terminate()

@@ -5,7 +5,8 @@ The standard gives a segmentation no "predecessor". A result that supersedes oth
 - goes into the **series of the latest one** with the next instance number, as long as model, versions and description
   of the series are the same (a series has one equipment and one description; otherwise a new series begins). A viewer
   or an archive then shows one series per image series and model whose last instance is the valid one, also when it
-  knows nothing of references;
+  knows nothing of references. Where models supersede each other, as in the app, the numbers go on from series to
+  series, and the highest is the valid one;
 - names the earlier ones in its **Referenced Image Sequence** (a structure set: Predecessor Structure Set Sequence),
   which is how an image points to images that it is related to. It is not the Source Image Sequence: the pixels come
   from the source series, and readers take whatever is there for the images to draw the segments on;
