@@ -100,6 +100,7 @@ def free_port() -> int:
 
 
 def wait_until_up(server: Server) -> None:
+    """Wait until a server answers; raise with its log if it ends or never does."""
     end = time.monotonic() + STARTED
     while time.monotonic() < end:
         if not server.process.is_running():
