@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import httpx
 import pytest
 from fastapi import Body, FastAPI, File, Request, UploadFile
+from helpers_coroutines import run_coroutine
 from swin_umamba.errors import InputError
 
 from monailabel_app.security import Guard, Rules, is_loopback, page_after_login, token_of
@@ -84,7 +83,7 @@ def ask(rules=None, client="127.0.0.1", **headers):
 
     fields = [(name.encode(), value.encode("latin-1")) for name, value in {"host": "127.0.0.1:8000", **headers}.items()]
     scope = {"type": "http", "method": "GET", "path": "/info/", "headers": fields, "client": (client, 1)}
-    asyncio.run(Guard(behind, rules or Rules())(scope, receive, send))
+    run_coroutine(Guard(behind, rules or Rules())(scope, receive, send))
     return sent[0]["status"]
 
 
@@ -153,7 +152,7 @@ def test_only_a_persons_page_leads_to_the_log_in(method, path, accept, status):
 
     scope = {"type": "http", "method": method, "path": path, "query_string": b"a=1&b=2", "client": ("10.0.0.9", 1)}
     scope["headers"] = [(b"accept", accept.encode()), (b"host", b"here")]
-    asyncio.run(Guard(None, Rules(token=TOKEN))(scope, None, send))
+    run_coroutine(Guard(None, Rules(token=TOKEN))(scope, None, send))
     assert sent[0]["status"] == status
     if status == 303:
         place = dict(sent[0]["headers"])[b"location"].decode()
@@ -205,7 +204,7 @@ def test_body_that_does_not_say_its_length_is_cut_off(path):
     }[path]
     headers = {"content-type": "application/json" if path == "/json" else "multipart/form-data; boundary=x"}
     for size, status in ((limit - len(head + end), 200), (limit - len(head + end) + 1, 413)):
-        answer = asyncio.run(post(guard, path, [head, b"0" * size, end], headers))
+        answer = run_coroutine(post(guard, path, [head, b"0" * size, end], headers))
         assert "content-length" not in answer.request.headers
         assert answer.status_code == status, answer.text
     assert answer.json() == {"detail": "the request is larger than 1 MiB"}

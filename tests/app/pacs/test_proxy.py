@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import httpx
 import pytest
+from helpers_coroutines import run_coroutine
 from starlette.requests import Request
 
 from monailabel_app.pacs import proxy as module
@@ -42,7 +41,7 @@ def proxy(refusal):
 
 def forward(proxy: DicomProxy):
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-    return asyncio.run(proxy.forward(Request(scope), FRAME))
+    return run_coroutine(proxy.forward(Request(scope), FRAME))
 
 
 def test_refused_frame_frees_its_connection_when_the_instance_cannot_be_fetched(proxy, refusal, monkeypatch):
