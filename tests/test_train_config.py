@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import multiprocessing
 import sqlite3
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +34,17 @@ def datalist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, datalist: Path | None, **overrides: Any) -> ConfigWorkflow:
     workflow = training(folder, datalist, **overrides)
+    run_reporting(workflow)
+    return workflow
+
+
+def run_reporting(workflow: ConfigWorkflow) -> None:
     try:
         workflow.run()
     except RuntimeError as error:
         raise input_error_of(error) or error from None
     finally:
         workflow.finalize()
-    return workflow
 
 
 def losses(folder: Path, datalist: Path, **overrides: Any) -> list[float]:
@@ -146,6 +153,23 @@ def test_data_without_validation_cases(tmp_path):
     assert "validation_mean_dice" not in load_model(tmp_path / "taken" / "model").spec.training
     with pytest.raises(InputError, match="select 'best' needs a validator"):
         run(tmp_path / "best", lone, validate_during_training=False, select="best")
+
+
+@pytest.mark.parametrize("ends", ["as it should", "with an error"])
+def test_no_process_and_no_open_file_is_left_behind(tmp_path, datalist, ends):
+    """The workflow is still there, as in a notebook: nothing waits for the garbage collector."""
+    before = set(threading.enumerate())
+    workflow = training(tmp_path, datalist, num_workers=2)
+    if ends == "with an error":
+        workflow.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), fail)
+    with pytest.raises(InputError, match="out of luck") if ends == "with an error" else nullcontext():
+        run_reporting(workflow)
+    assert not multiprocessing.active_children()
+    assert "_AsyncWriterThread" not in {type(thread).__name__ for thread in set(threading.enumerate()) - before}
+
+
+def fail(engine: object) -> None:
+    raise InputError("out of luck")
 
 
 def test_tracking_with_mlflow(tmp_path, datalist):

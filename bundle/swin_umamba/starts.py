@@ -22,6 +22,8 @@ from swin_umamba.runs.record import running_config
 
 logger = logging.getLogger(__name__)
 
+RUN = {"_target_": "swin_umamba.training.run_trainer", "trainer": "@train#trainer", "handlers": "@train#handlers"}
+
 
 def start_on_phantoms(folder: str | os.PathLike, *, cases: int = 48, max_epochs: int = 12) -> str:
     """Train the running config's network on generated phantoms first and return the file of its weights.
@@ -84,7 +86,7 @@ def _train(config: ConfigParser, changes: dict[str, Any]) -> None:
             "progress_file": None,
             "validate_during_training": False,
             "select": "last",
-            "training": ["$@model_spec", "$@training_run.begin()", "$@train#trainer.run()"],
+            "training": ["$@model_spec", "$@training_run.begin()", RUN],
         }
     )
     set_determinism(seed)

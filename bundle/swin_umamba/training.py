@@ -13,6 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.config import KeysCollection
 from monai.data import CacheDataset
+from monai.engines import Trainer
 from monai.transforms import MapTransform
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -120,6 +121,29 @@ def check_settings(
             raise InputError(f"{name} {value!r}: legal: a number, 0 or more")
     for folder in folders:
         make_writable_folder(folder)
+
+
+def run_trainer(trainer: Trainer, handlers: Iterable[object] = ()) -> None:
+    """Train, and leave nothing behind that waits for more: neither processes that load nor open event files.
+
+    A loader's persistent workers end with the loader, which its engine and handlers keep alive in circles; found by the
+    garbage collector, each takes seconds.
+
+    Args:
+        trainer: with the loader of its batches.
+        handlers: those with `close`, like MONAI's for TensorBoard, are closed in the end.
+    """
+    try:
+        trainer.run()
+    finally:
+        loader: Any = trainer.data_loader
+        workers = getattr(loader, "_iterator", None)
+        if workers is not None:
+            workers._shutdown_workers()
+            loader._iterator = None
+        for handler in handlers:
+            if hasattr(handler, "close"):
+                handler.close()
 
 
 def prepare_batch(
