@@ -128,11 +128,14 @@ class Clinic:
 
     def segmentation(self, stack: str) -> pydicom.Dataset:
         """Return the segmentation of a series that the PACS got last."""
+        return max(self.segmentations(stack), key=lambda header: int(header.InstanceNumber))
+
+    def segmentations(self, stack: str) -> list[pydicom.Dataset]:
+        """Return all segmentations of a series that the PACS has."""
         study = self.study(stack)
         headers = [h for uid in self.client.series({"Modality": "SEG"}, study) for h in self.client.headers(study, uid)]
         found = [self.client.instance(study, str(h.SeriesInstanceUID), str(h.SOPInstanceUID)) for h in headers]
-        ours = [h for h in found if h.ReferencedSeriesSequence[0].SeriesInstanceUID == self.series(stack)]
-        return max(ours, key=lambda header: int(header.InstanceNumber))
+        return [h for h in found if h.ReferencedSeriesSequence[0].SeriesInstanceUID == self.series(stack)]
 
 
 class Reader:

@@ -11,6 +11,7 @@ import requests
 from monailabel.datastore.dicom import DICOMwebClientX
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from urllib3.exceptions import ProtocolError
 
 from monailabel_app.pacs.connection import PacsConnection, PacsError
 
@@ -98,7 +99,8 @@ class PacsClient:
 
     def store(self, datasets: Iterable[Dataset]) -> None:
         """Store instances, all of them."""
-        answer = self._ask(lambda: self._web.store_instances(list(datasets)))
+        instances = list(datasets)
+        answer = self._ask(lambda: self._web.store_instances(instances))
         failed = answer.get("FailedSOPSequence") or []
         if failed:
             reason = failed[0].get("FailureReason", "unknown")
@@ -106,7 +108,12 @@ class PacsClient:
 
     def _ask(self, request: Callable[[], ANSWER]) -> ANSWER:
         try:
-            return request()
+            try:
+                return request()
+            except requests.ConnectionError as error:
+                if not (error.args and isinstance(error.args[0], ProtocolError)):
+                    raise
+                return request()  # the connection was kept from an earlier one, and the PACS closed it at this moment
         except requests.HTTPError as error:
             status = error.response.status_code if error.response is not None else "?"
             hint = "; check the server's credentials for it" if status in (401, 403) else ""

@@ -90,8 +90,8 @@ class PacsConnection:
             session.headers["Authorization"] = f"Bearer {self.token}"
         return session
 
-    def async_client(self) -> httpx.AsyncClient:
-        """Return a client for many requests at once."""
+    def async_client(self, *, reuses: bool = True) -> httpx.AsyncClient:
+        """Return a client for many requests at once; without `reuses` each gets a connection of its own."""
         context = ssl.create_default_context(cafile=self.ca)
         if self.certificate:
             context.load_cert_chain(self.certificate)
@@ -100,7 +100,7 @@ class PacsConnection:
             headers={"Authorization": f"Bearer {self.token}"} if self.token is not None else None,
             verify=context,
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=CONNECTIONS),
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=None if reuses else 0),
         )
 
 

@@ -25,6 +25,7 @@ RESOURCES = ("studies", "series", "instances", "bulk")
 COMMA = re.compile("%2C", re.IGNORECASE)  # between attributes; Orthanc 1.10 takes an encoded one as part of a name
 STORE = re.compile(r"studies(/[0-9.]+)?")
 FRAMES = re.compile(r"studies/([0-9.]+)/series/([0-9.]+)/instances/([0-9.]+)/frames/([0-9]+(?:,[0-9]+)*)")
+DROPPED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)  # a connection, before an answer
 INSTANCES_KEPT = 4  # whose frames were cut here; a viewer asks for one after the other
 
 
@@ -38,6 +39,7 @@ class DicomProxy:
     def __init__(self, connection: PacsConnection) -> None:
         self.connection = connection
         self._http = connection.async_client()
+        self._posting = connection.async_client(reuses=False)  # a body that passes through cannot be sent again
         self._frames: OrderedDict[str, list[bytes]] = OrderedDict()
 
     async def forward(self, request: Request, path: str) -> Response:
@@ -65,17 +67,22 @@ class DicomProxy:
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+        await self._posting.aclose()
 
     async def _send(self, request: Request, path: str) -> httpx.Response:
         query = COMMA.sub(",", request.url.query)
         url = f"{self.connection.url}/{quote(path, safe='/,:')}" + (f"?{query}" if query else "")
         headers = {"accept": "*/*", "accept-encoding": "identity"}
         headers |= {name: request.headers[name] for name in ASKED if name in request.headers}
-        body = request.stream() if request.method == "POST" else None
         try:
-            return await self._http.send(
-                self._http.build_request(request.method, url, headers=headers, content=body), stream=True
-            )
+            if request.method == "POST":
+                posted = self._posting.build_request("POST", url, headers=headers, content=request.stream())
+                return await self._posting.send(posted, stream=True)
+            asked = self._http.build_request(request.method, url, headers=headers)
+            try:
+                return await self._http.send(asked, stream=True)
+            except DROPPED:  # it was kept from an earlier request, and the PACS closed it at this moment
+                return await self._http.send(asked, stream=True)
         except (httpx.HTTPError, OSError) as error:
             reason = f"the PACS at {self.connection.url} does not answer: {type(error).__name__}"
             raise PacsError(reason, status=503) from error

@@ -107,6 +107,9 @@ def test_an_organ_keeps_its_name(clinic, person: Reader, first: str):
     assert stored.InstanceNumber == earlier.InstanceNumber + 1
     assert earlier.SOPInstanceUID in [item.ReferencedSOPInstanceUID for item in stored.ReferencedImageSequence]
     person.page.wait_for_function(LISTED, arg=[str(stored.SOPInstanceUID)])
+    assert len(clinic.segmentations(TOOLS)) > 1
+    person.open(clinic.study(TOOLS))  # the PACS gives all of them again
+    person.page.wait_for_function(LISTED, arg=[str(stored.SOPInstanceUID)])
 
 
 def store(clinic, person: Reader) -> pydicom.Dataset:

@@ -83,3 +83,10 @@ def test_instances_that_were_not_stored_are_told(client: PacsClient, monkeypatch
     monkeypatch.setattr(client_module.DICOMwebClientX, "store_instances", lambda *_, **__: answer)
     with pytest.raises(PacsError, match="did not store 1 instances: failure reason 272"):
         client.store([Dataset()])
+
+
+def test_connection_that_the_pacs_closed_meanwhile_is_made_again(hasty) -> None:
+    found = PacsClient(PacsConnection(f"http://127.0.0.1:{hasty.server_port}/dicom-web"))
+    for _ in range(3):
+        assert found.series({"Modality": "MR"}) == {}
+    assert len(hasty.asked) == 5  # each but the first was asked twice

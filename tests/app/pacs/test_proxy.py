@@ -59,3 +59,27 @@ def test_refused_frame_of_an_image_of_more_bits_is_refused(proxy, refusal, monke
     answer = forward(proxy)
     assert (answer.status_code, answer.body) == (400, b"no such frame")
     assert refusal.closed
+
+
+@pytest.mark.parametrize(("method", "asked"), [("GET", 5), ("POST", 3)])
+def test_connection_that_the_pacs_closed_meanwhile_is_made_again(hasty, method, asked):
+    """A body can be sent only once, so each has a connection of its own."""
+    proxy = DicomProxy(PacsConnection(f"http://127.0.0.1:{hasty.server_port}/dicom-web"))
+    kind = (b"content-type", b'multipart/related; type="application/dicom"; boundary=x')
+    scope = {"type": "http", "method": method, "path": "/", "query_string": b"", "headers": [kind]}
+
+    async def receive():
+        return {"type": "http.request", "body": b"--x--" if method == "POST" else b""}
+
+    async def ask() -> bytes:
+        answer = await proxy.forward(Request(scope, receive), "studies")
+        body = b"".join([part async for part in answer.body_iterator])
+        await answer.background()
+        assert answer.status_code == 200
+        return body
+
+    async def ask_often() -> list[bytes]:
+        return [await ask() for _ in range(3)]
+
+    assert run_coroutine(ask_often()) == [b"[]"] * 3
+    assert len(hasty.asked) == asked

@@ -23,7 +23,7 @@ import { OhifViewer } from './viewer.js';
 const REST = 30000; // ms between two looks at the server, since others work too
 const MODE = /\/segmentation\/?$/; // the route of the mode that has the panel
 
-/** @type {{viewer: OhifViewer, session: Session, panel: Panel, threshold: ThresholdRange} | null} */
+/** @type {{viewer: OhifViewer, session: Session, panel: Panel, threshold: ThresholdRange, results: ResultList} | null} */
 let parts = null;
 
 /** @type {number | undefined} */
@@ -37,7 +37,7 @@ function assemble({ servicesManager: { services }, commandsManager, extensionMan
     const given = { server: new Server(), drafts: new Drafts(), storage: window.localStorage };
     const session = new Session({ ...given, viewer, results });
     const threshold = new ThresholdRange(services, commandsManager, () => viewer.activeDisplaySet());
-    parts = { viewer, session, panel: new Panel(session, viewer), threshold };
+    parts = { viewer, session, panel: new Panel(session, viewer), threshold, results };
     document.head.append(el('style', { textContent: MARKERS }));
     window.addEventListener('beforeunload', (event) => {
       session.settling.flush();
@@ -83,7 +83,7 @@ export default {
     if (!MODE.test(window.location.pathname)) {
       return;
     }
-    const { viewer, session, threshold } = assemble(ohif);
+    const { viewer, session, threshold, results } = assemble(ohif);
     session.leave();
     session.refresh();
     viewer.watch({
@@ -95,12 +95,14 @@ export default {
       removed: (image) => session.removed(image),
     });
     threshold.watch();
+    results.watch();
     looking = window.setInterval(() => session.refresh(), REST);
   },
 
   onModeExit() {
     window.clearInterval(looking);
     parts?.threshold.unwatch();
+    parts?.results.unwatch();
     parts?.viewer.unwatch();
     parts?.session.leave();
   },

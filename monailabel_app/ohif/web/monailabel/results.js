@@ -14,6 +14,21 @@ export class ResultList {
   constructor(services, source) {
     this.services = services;
     this.source = source;
+    this.watched = null;
+  }
+
+  /** From now on, list nothing of a study that another of its segmentations has superseded. */
+  watch() {
+    const { displaySetService } = this.services;
+    const later = () => window.setTimeout(() => this.tidy()); // others are told of what is added first
+    this.unwatch();
+    this.watched = displaySetService.subscribe(displaySetService.EVENTS.DISPLAY_SETS_ADDED, later);
+    this.tidy();
+  }
+
+  unwatch() {
+    this.watched?.unsubscribe();
+    this.watched = null;
   }
 
   /**
@@ -31,7 +46,6 @@ export class ResultList {
    * @param {string} study
    */
   async ask(study) {
-    const { displaySetService } = this.services;
     const before = this.listed();
     const source = this.source();
     const found = await source.query.series.search(study);
@@ -42,13 +56,20 @@ export class ResultList {
     forget(source, study); // it answers from memory otherwise
     await source.retrieve.series.metadata({ StudyInstanceUID: study, filters: { seriesInstanceUID: series } });
     forget(source, study); // it would take these series for the whole study
-    const listed = this.listed(); // also what was taken from the list before
-    const fresh = listed.filter((set) => !before.includes(set));
-    const superseded = new Set(listed.flatMap(earlierOf));
+    const fresh = this.listed().filter((set) => !before.includes(set)); // also what was taken from the list before
     const again = new Set(fresh.map(({ SeriesInstanceUID: uid }) => uid));
-    const isOld = (set) => superseded.has(set.SOPInstanceUID) || (before.includes(set) && again.has(set.SeriesInstanceUID));
-    const old = listed.filter((set) => isOld(set) && !this.used(set));
-    old.forEach((set) => displaySetService.deleteDisplaySet(set.displaySetInstanceUID));
+    this.tidy((set) => before.includes(set) && again.has(set.SeriesInstanceUID));
+  }
+
+  /**
+   * Take from the list what another one in it supersedes; but what a person has opened stays.
+   * @param {(set: any) => boolean} [isOld] names more to take away
+   */
+  tidy(isOld = () => false) {
+    const listed = this.listed();
+    const superseded = new Set(listed.flatMap(earlierOf));
+    const old = listed.filter((set) => (superseded.has(set.SOPInstanceUID) || isOld(set)) && !this.used(set));
+    old.forEach((set) => this.services.displaySetService.deleteDisplaySet(set.displaySetInstanceUID));
   }
 
   /** @returns {any[]} the segmentations in the list */
