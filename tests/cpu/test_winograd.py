@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 pytest.importorskip("numba", reason="compiled by Numba")
-from swin_umamba.cpu import winograd
+from swin_umamba.cpu import units, winograd
 from swin_umamba.networks.cnn import UpBlock
 
 ERROR = 4e-6  # of the largest result; PyTorch's own convolution in float32 is off by 4e-7 to 1e-6
@@ -150,7 +150,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads(outputs):
     ],
 )
 def test_columns_cover_all_results(count, widths, expected):
-    assert winograd._columns(count, widths) == expected
+    assert units.columns_of(count, widths) == expected
 
 
 def layer(inputs: int = 32, outputs: int = 32, size: int = 3, **settings: object) -> nn.Conv2d:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .operators import conv_silu, instance_norm, layer_norm, takes
+from .operators import conv_silu, instance_norm, layer_norm, result_type, takes
 
-__all__ = ["conv_silu", "instance_norm", "layer_norm", "takes"]
+__all__ = ["conv_silu", "instance_norm", "layer_norm", "result_type", "takes"]

@@ -54,11 +54,11 @@ def layer_norm(
 
     matrix = x.reshape(-1, channels)
     around, column = (x.new_empty((0, LANES)), 0) if gate is None else _rows(gate)
-    overwrite = overwrite and channels % LANES == 0 and x.is_contiguous() and _result(x) == x.dtype
-    y = x if overwrite else torch.empty(x.shape, dtype=_result(x), device="cpu")
+    overwrite = overwrite and channels % LANES == 0 and x.is_contiguous() and result_type(x) == x.dtype
+    y = x if overwrite else torch.empty(x.shape, dtype=result_type(x), device="cpu")
     ends = (_row(weight), _row(bias), _rest(channels), np.float32(eps))
-    arguments = (_array(matrix), _array(around), column, *ends)
-    target = _array(y.view(-1, channels))
+    arguments = (as_array(matrix), as_array(around), column, *ends)
+    target = as_array(y.view(-1, channels))
     run(lambda part: kernels.layer_norm(*arguments, target, *part), _parts(len(matrix), target))
     return y
 
@@ -71,10 +71,10 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     from . import kernels
 
     matrix, column = _rows(x)
-    y = torch.empty(x.shape, dtype=_result(x), device="cpu")
-    taps = _array(weight.reshape(channels, 9).t())  # (D, 1, 3, 3) -> (9, D)
-    target = _array(y.view(-1, channels))
-    arguments = (_array(matrix), column, taps, _row(bias), target, height, width)
+    y = torch.empty(x.shape, dtype=result_type(x), device="cpu")
+    taps = as_array(weight.reshape(channels, 9).t())  # (D, 1, 3, 3) -> (9, D)
+    target = as_array(y.view(-1, channels))
+    arguments = (as_array(matrix), column, taps, _row(bias), target, height, width)
     run(lambda part: kernels.conv_silu(*arguments, *part), _parts(images * height, target))
     return y
 
@@ -140,12 +140,13 @@ def _scale(rows: np.ndarray, several: int, weight: Tensor | None, bias: Tensor |
     return np.tile(np.stack([scale, summand]), several).astype(np.float32)
 
 
-def _result(x: Tensor) -> torch.dtype:
+def result_type(x: Tensor) -> torch.dtype:
+    """Return the type that autocast, or x without it, gives a result."""
     half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     return half if half in _TYPES else x.dtype
 
 
-def _array(x: Tensor) -> np.ndarray:
+def as_array(x: Tensor) -> np.ndarray:
     """View a tensor as the array that the compiled functions take."""
     x = x.detach().contiguous()
     return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
@@ -153,7 +154,7 @@ def _array(x: Tensor) -> np.ndarray:
 
 def _row(x: Tensor) -> np.ndarray:
     """Return weights (C,) as (1, C) in float32."""
-    return _array(x.float())[None]
+    return as_array(x.float())[None]
 
 
 @cache
@@ -181,7 +182,7 @@ def _last(x: Tensor) -> Tensor:
 
 def _flat(x: Tensor, several: int) -> np.ndarray:
     """View an image (C, H, W), channels-last, as rows of some pixels each: (H * W / several, several * C)."""
-    return _array(x.permute(1, 2, 0).view(-1, several * x.shape[0]))
+    return as_array(x.permute(1, 2, 0).view(-1, several * x.shape[0]))
 
 
 def _parts(count: int, y: np.ndarray) -> list[Any]:

@@ -1,34 +1,22 @@
 """Compiled functions of Winograd's convolution on channels-last maps; winograd.py says how they go together.
 
-Arrays are flat and float32: `x` and `rest` (B, H, W, C) and (B, H, W, D), whose channels follow those of x (D = 0:
-none); `w` (K, C + D, 3, 3), `y` (B, H, W, K). Tiles of 4x4 results are counted over images, rows and columns; `size` is
-(H, W). Transformed they are v (36, blocks of VECTOR channels, room for tiles, VECTOR), u (36, channels, width) for each
-`width` columns of results and m (36, room, width), with `apart` numbers from each of the 36 to the next. A block of
-channels at the end overlaps the one before it.
+Arrays are flat: `x` and `rest` (B, H, W, C) and (B, H, W, D), whose channels follow those of x (D = 0: none), and `y`
+(B, H, W, K), in float32 or int16 that holds bfloat16; the others in float32, `w` (K, C + D, 3, 3). Tiles of 4x4 results
+are counted over images, rows and columns; `size` is (H, W). Transformed they are v (36, blocks of VECTOR channels, room
+for tiles, VECTOR), u (36, channels, width) for each `width` columns of results and m (36, room, width), with `apart`
+numbers from each of the 36 to the next. A block of channels at the end overlaps the one before it. Of maps in bfloat16
+each number of v and u holds those of two channels, so there are half as many; C and D are even.
 
-Numba's cache on disk notices a change of this file only: after a change of winograd_simd.py delete __pycache__.
+Numba's cache on disk notices a change of this file only: after a change of one that it imports delete __pycache__.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
+from .products_simd import ROWS, VECTOR, WIDTHS, product, transpose
 from .threads import compiled
-from .winograd_simd import (
-    POINTS,
-    PRODUCTS,
-    ROWS,
-    TILE,
-    VECTOR,
-    WIDTHS,
-    product_narrow,
-    product_wide,
-    transform_inputs,
-    transform_outputs,
-    transform_weights,
-    transpose,
-)
+from .winograd_simd import POINTS, PRODUCTS, TILE, transform_inputs, transform_outputs, transform_weights
 
+_wide, _narrow = (product(width) for width in (WIDTHS[0], WIDTHS[-1]))
 TAPS = 9
 SLAB = 4 * VECTOR  # channels whose weights are transformed together where these are made anew for each use
 
@@ -43,18 +31,26 @@ def apart(numbers):
 
 
 @compiled
-def weights(w, inputs, first, count, column, width, u, start, scratch):
+def held(y):
+    """Return how many channels a number of v and u holds where y is the type of the maps."""
+    return 2 if y.itemsize == 2 else 1
+
+
+@compiled
+def weights(w, inputs, first, count, column, width, u, start, y, scratch):
     """Transform the weights of `count` inputs from `first` on, of `inputs`, for results column..column+width-1.
 
     They go to u (36, count, width) from `start` on; scratch holds VECTOR * 9 * width numbers.
     """
+    each = held(y)
+    distance = apart(count // each * width)
     for block in range(first, first + count, VECTOR):
         some = min(VECTOR, first + count - block)
         _turn(w, (column * inputs + block) * TAPS, inputs * TAPS, some * TAPS, width, scratch)
-        for c in range(some):
-            target = start + (block - first + c) * width
+        for c in range(0, some, each):
+            target = start + (block - first + c) // each * width
             for k in range(0, width, VECTOR):
-                transform_weights(scratch, c * TAPS * width + k, width, u, target + k, apart(count * width))
+                transform_weights(y, scratch, c * TAPS * width + k, width, u, target + k, distance)
 
 
 @compiled
@@ -73,9 +69,10 @@ def _turn(w, place, pitch, count, width, scratch):
 def tiles_in(x, channels, size, first, last, v, base, block, blocks, room, patch):
     """Transform tiles first..last-1 of x into v's blocks from `block` on; its first rows are tile `base`.
 
-    patch holds 36 * channels numbers: a tile at the border with the zeros around it.
+    patch holds 36 * channels numbers like x: a tile at the border with the zeros around it.
     """
     height, width = size
+    vector = VECTOR // held(x)
     across, down = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     for tile in range(first, last):
         image, row, column = tile // (across * down), TILE * (tile // across % down) - 1, TILE * (tile % across) - 1
@@ -85,9 +82,9 @@ def tiles_in(x, channels, size, first, last, v, base, block, blocks, room, patch
             _cut(x, channels, size, image, row, column, patch)
             source, place, pitch = patch, 0, POINTS * channels
         for c in range(0, channels, VECTOR):
-            target = ((block + c // VECTOR) * room + tile - base) * VECTOR
+            target = ((block + c // VECTOR) * room + tile - base) * vector
             c = min(c, channels - VECTOR)
-            transform_inputs(source, place + c, pitch, channels, v, target, apart(blocks * room * VECTOR))
+            transform_inputs(source, place + c, pitch, channels, v, target, apart(blocks * room * vector))
 
 
 @compiled
@@ -99,21 +96,26 @@ def _cut(x, channels, size, image, row, column, patch):
         there = 0 <= r < height and 0 <= q < width
         place = ((image * height + r) * width + q) * channels
         for c in range(channels):
-            patch[i * channels + c] = x[place + c] if there else np.float32(0)
+            if there:
+                patch[i * channels + c] = x[place + c]
+            else:
+                patch[i * channels + c] = 0
 
 
 @compiled
-def _multiply(v, block, blocks, room, count, tiles, u, start, inputs, m, width, more):
+def _multiply(v, block, blocks, room, count, tiles, u, start, inputs, m, width, more, y):
     """Multiply `count` channels of all tiles, from a block of v on, by their weights in u (36, inputs, width)."""
+    each = held(y)
+    vector = VECTOR // each
     for i in range(PRODUCTS):
         for t in range(0, tiles, ROWS):
-            place = i * apart(blocks * room * VECTOR) + (block * room + t) * VECTOR
+            place = i * apart(blocks * room * vector) + (block * room + t) * vector
             target = i * apart(room * width) + t * width
-            weight = start + i * apart(inputs * width)
+            weight = start + i * apart(inputs // each * width)
             if width == WIDTHS[0]:
-                product_wide(v, place, room * VECTOR, count, u, weight, m, target, more)
+                _wide(y, v, place, room * vector, count // each, u, weight, m, target, more)
             else:
-                product_narrow(v, place, room * VECTOR, count, u, weight, m, target, more)
+                _narrow(y, v, place, room * vector, count // each, u, weight, m, target, more)
 
 
 @compiled
@@ -141,31 +143,32 @@ def _tiles_out(m, room, width, bias, y, outputs, column, size, first, last, patc
 def strip(x, channels, rest, others, size, u, columns, widths, bias, y, outputs, first, last, room, v, m, patch):
     """Convolve tiles first..last-1; u holds the weights of all columns, one (36, C + D, width) after the other."""
     block, inputs, tiles = (channels + VECTOR - 1) // VECTOR, channels + others, last - first
-    blocks = block + (others + VECTOR - 1) // VECTOR
+    blocks, each = block + (others + VECTOR - 1) // VECTOR, held(y)
     tiles_in(x, channels, size, first, last, v, first, 0, blocks, room, patch)
     if others > 0:
         tiles_in(rest, others, size, first, last, v, first, block, blocks, room, patch)
     start = 0
     for i in range(columns.size):
         width = widths[i]
-        _multiply(v, 0, blocks, room, channels, tiles, u, start, inputs, m, width, False)
+        _multiply(v, 0, blocks, room, channels, tiles, u, start, inputs, m, width, False, y)
         if others > 0:
-            _multiply(v, block, blocks, room, others, tiles, u, start + channels * width, inputs, m, width, True)
+            further = start + channels // each * width
+            _multiply(v, block, blocks, room, others, tiles, u, further, inputs, m, width, True, y)
         _tiles_out(m, room, width, bias, y, outputs, columns[i], size, first, last, patch)
-        start += PRODUCTS * apart(inputs * width)
+        start += PRODUCTS * apart(inputs // each * width)
 
 
 @compiled
-def panel(v, channels, others, size, tiles, room, w, column, width, bias, y, outputs, u, m, scratch):
+def panel(v, channels, others, size, tiles, room, w, column, width, bias, y, outputs, u, m, scratch, patch):
     """Convolve all tiles for results column..column+width-1; v holds all tiles, weights are transformed in slabs."""
     block, inputs = (channels + VECTOR - 1) // VECTOR, channels + others
     blocks = block + (others + VECTOR - 1) // VECTOR
     for first in range(0, channels, SLAB):
         count = min(SLAB, channels - first)
-        weights(w, inputs, first, count, column, width, u, 0, scratch)
-        _multiply(v, first // VECTOR, blocks, room, count, tiles, u, 0, count, m, width, first > 0)
+        weights(w, inputs, first, count, column, width, u, 0, y, scratch)
+        _multiply(v, first // VECTOR, blocks, room, count, tiles, u, 0, count, m, width, first > 0, y)
     for first in range(0, others, SLAB):
         count = min(SLAB, others - first)
-        weights(w, inputs, channels + first, count, column, width, u, 0, scratch)
-        _multiply(v, block + first // VECTOR, blocks, room, count, tiles, u, 0, count, m, width, True)
-    _tiles_out(m, room, width, bias, y, outputs, column, size, 0, tiles, scratch)
+        weights(w, inputs, channels + first, count, column, width, u, 0, y, scratch)
+        _multiply(v, block + first // VECTOR, blocks, room, count, tiles, u, 0, count, m, width, True, y)
+    _tiles_out(m, room, width, bias, y, outputs, column, size, 0, tiles, patch)

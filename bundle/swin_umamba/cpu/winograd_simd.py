@@ -1,11 +1,12 @@
-"""Vector code of Winograd's convolution for Numba: the transforms of a tile, and the product between them.
+"""Vector code of Winograd's convolution for Numba: the transforms of a tile; products_simd.py has what is between them.
 
 F(4x4, 3x3): 4x4 results of a 3x3 convolution from 6x6 inputs by 36 products, where the sum itself takes 144. A
 polynomial of degree 3 times one of degree 2 is evaluated at 0, +-a, +-b and infinity, once along rows, once along
 columns. a = 3/4 and b = 3/2 are exact in binary and lose least: the error's root mean square is 2 times that of the
 plain sum in float32, where the usual 1 and 2 make it 4 times (64 channels, normal numbers).
 
-Arrays are flat; places are indices into them, unchecked. `VECTOR` channels are computed with at once.
+Arrays are flat, in float32 or int16 that holds bfloat16; places are indices into them, unchecked. What is transformed
+from maps in bfloat16 and their weights is rounded to it, and an array of float32 holds two of these in each number.
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308.
 """
@@ -14,22 +15,14 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-VECTOR = 16
+from .products_simd import KIND, VECTOR, Memory, constant, pair
+
 TILE, TAPS, POINTS = 4, 3, 6  # results, weights and points along one side
 PRODUCTS = POINTS * POINTS
 _A, _B = 0.75, 1.5
 _A2, _B2 = _A * _A, _B * _B
-
-_WIDE = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-# rows of a product whose sums stay in registers, and the widths of weights that it takes, the widest first
-ROWS, WIDTHS = (14, (2 * VECTOR, VECTOR)) if _WIDE else (6, (VECTOR,))
-
-_KIND = ir.VectorType(ir.FloatType(), VECTOR)
-_WORD = ir.IntType(64)
 
 
 class Terms:
@@ -45,7 +38,7 @@ class Terms:
         return self.builder.fsub(x, y, flags=("contract",))
 
     def times(self, factor: float, x):
-        return self.builder.fmul(ir.Constant(_KIND, [factor] * VECTOR), x, flags=("contract",))
+        return self.builder.fmul(ir.Constant(KIND, [factor] * VECTOR), x, flags=("contract",))
 
     def more(self, factor: float, x, y):
         """factor * x + y."""
@@ -88,41 +81,6 @@ class Terms:
         return [transform([column[i] for column in columns]) for i in range(len(columns[0]))]
 
 
-class Memory:
-    """Vectors of one flat array from a place on."""
-
-    def __init__(self, context, builder: ir.IRBuilder, kind, array, place):
-        self.builder = builder
-        self.pointer = builder.gep(context.make_array(kind)(context, builder, array).data, [place])
-
-    def at(self, place):
-        """Pointer to the vector at `place` more."""
-        return self.builder.bitcast(self.builder.gep(self.pointer, [place]), _KIND.as_pointer())
-
-    def load(self, place):
-        return self.builder.load(self.at(place), align=4)
-
-    def store(self, value, place):
-        self.builder.store(value, self.at(place), align=4)
-
-    def square(self, side: int, down, across) -> list[list]:
-        """Read side x side vectors, `down` between rows and `across` between columns."""
-        return [[self.load(self._place(i, down, j, across)) for j in range(side)] for i in range(side)]
-
-    def store_square(self, square: list[list], down, across) -> None:
-        for i, row in enumerate(square):
-            for j, value in enumerate(row):
-                self.store(value, self._place(i, down, j, across))
-
-    def _place(self, i: int, down, j: int, across):
-        b = self.builder
-        return b.add(b.mul(down, _constant(i)), b.mul(across, _constant(j)))
-
-
-def _constant(value: int):
-    return ir.Constant(_WORD, value)
-
-
 @intrinsic
 def transform_inputs(typing_context, x, place, down, across, v, target, apart):
     """Transform VECTOR channels of 6x6 pixels of x, `down` between rows, `across` between columns; 36 to v."""
@@ -130,9 +88,10 @@ def transform_inputs(typing_context, x, place, down, across, v, target, apart):
     def build(context, builder, signature, arguments):
         x, place, down, across, v, target, apart = arguments
         terms = Terms(builder)
-        square = Memory(context, builder, signature.args[0], x, place).square(POINTS, down, across)
-        points = terms.both_ways(terms.inputs, square)
-        _store_points(Memory(context, builder, signature.args[4], v, target), points, apart)
+        pixels = Memory(context, builder, signature.args[0], x, place)
+        points = terms.both_ways(terms.inputs, pixels.square(POINTS, down, across))
+        target = Memory(context, builder, signature.args[4], v, target)
+        _store_points(target, points, apart, target.store_halves if pixels.halves else target.store)
         return context.get_dummy_value()
 
     word = types.intp
@@ -140,20 +99,34 @@ def transform_inputs(typing_context, x, place, down, across, v, target, apart):
 
 
 @intrinsic
-def transform_weights(typing_context, w, place, across, u, target, apart):
-    """Transform VECTOR filters' 3x3 weights of w, `across` between one weight and the next; 36 to u."""
+def transform_weights(typing_context, like, w, place, across, u, target, apart):
+    """Transform VECTOR filters' 3x3 weights of w, `across` between one weight and the next; 36 to u.
+
+    Where `like` is an array of bfloat16, those of the next channel of the input too, which follow.
+    """
+    halves = like.dtype == types.int16
 
     def build(context, builder, signature, arguments):
-        w, place, across, u, target, apart = arguments
+        _, w, place, across, u, target, apart = arguments
         terms = Terms(builder)
-        down = builder.mul(across, _constant(TAPS))
-        square = Memory(context, builder, signature.args[0], w, place).square(TAPS, down, across)
-        points = terms.both_ways(terms.weights, square)
-        _store_points(Memory(context, builder, signature.args[3], u, target), points, apart)
+        down = builder.mul(across, constant(TAPS))
+
+        def points(place):
+            square = Memory(context, builder, signature.args[1], w, place).square(TAPS, down, across)
+            return terms.both_ways(terms.weights, square)
+
+        values = points(place)
+        if halves:
+            more = points(builder.add(place, builder.mul(across, constant(TAPS * TAPS))))
+            values = [
+                [pair(builder, *both) for both in zip(*rows, strict=True)] for rows in zip(values, more, strict=True)
+            ]
+        target = Memory(context, builder, signature.args[4], u, target)
+        _store_points(target, values, apart, target.store)
         return context.get_dummy_value()
 
     word = types.intp
-    return types.void(w, word, word, u, word, word), build
+    return types.void(like, w, word, word, u, word, word), build
 
 
 @intrinsic
@@ -163,8 +136,8 @@ def transform_outputs(typing_context, m, place, apart, bias, column, y, target, 
     def build(context, builder, signature, arguments):
         m, place, apart, bias, column, y, target, down, across = arguments
         terms = Terms(builder)
-        summand = Memory(context, builder, signature.args[3], bias, column).load(_constant(0))
-        row = builder.mul(apart, _constant(POINTS))
+        summand = Memory(context, builder, signature.args[3], bias, column).load(constant(0))
+        row = builder.mul(apart, constant(POINTS))
         square = Memory(context, builder, signature.args[0], m, place).square(POINTS, row, apart)
         results = [[terms.add(y, summand) for y in row] for row in terms.both_ways(terms.outputs, square)]
         Memory(context, builder, signature.args[5], y, target).store_square(results, down, across)
@@ -174,113 +147,5 @@ def transform_outputs(typing_context, m, place, apart, bias, column, y, target, 
     return types.void(m, word, word, bias, word, y, word, word, word), build
 
 
-def _store_points(memory: Memory, points: list[list], apart) -> None:
-    memory.store_square(points, memory.builder.mul(apart, _constant(POINTS)), apart)
-
-
-def _product(width: int):
-    """Make the product of ROWS rows and `width` columns, whose sums stay in registers."""
-    vectors = width // VECTOR
-
-    @intrinsic
-    def product(typing_context, v, place, pitch, count, u, start, m, target, more):
-        """Multiply ROWS rows of v by the matrix (count, width) of u into m (ROWS, width), or add if `more`.
-
-        v holds VECTOR of the `count` numbers of each row together, then those of the next row; the next VECTOR are
-        `pitch` further on. The last ones end with the last number, so they may begin with some of those before.
-        """
-
-        def build(context, builder, signature, arguments):
-            v, place, pitch, count, u, start, m, target, more = arguments
-            maps = Memory(context, builder, signature.args[0], v, place)
-            weights = Memory(context, builder, signature.args[4], u, start)
-            results = Memory(context, builder, signature.args[6], m, target)
-            sums = _sums(builder, results, more, vectors)
-            _accumulate(builder, maps, weights, pitch, count, sums)
-            for i, total in enumerate(sums):
-                results.store(builder.load(total), _constant(i * VECTOR))
-            return context.get_dummy_value()
-
-        word = types.intp
-        return types.void(v, word, word, word, u, word, m, word, types.boolean), build
-
-    return product
-
-
-def _sums(builder, results: Memory, more, vectors: int) -> list:
-    """Registers for the sums, row by row: what m holds, or 0."""
-    sums = [cgutils.alloca_once(builder, _KIND) for _ in range(ROWS * vectors)]
-    with builder.if_else(more) as (then, otherwise):
-        with then:
-            for i, total in enumerate(sums):
-                builder.store(results.load(_constant(i * VECTOR)), total)
-        with otherwise:
-            for total in sums:
-                builder.store(ir.Constant(_KIND, [0.0] * VECTOR), total)
-    return sums
-
-
-def _accumulate(builder, maps: Memory, weights: Memory, pitch, count, sums: list) -> None:
-    """Add the products of all `count` numbers of each row."""
-    vectors = len(sums) // ROWS
-    blocks = builder.sdiv(builder.add(count, _constant(VECTOR - 1)), _constant(VECTOR))
-    repeated = builder.sub(builder.mul(blocks, _constant(VECTOR)), count)
-    row = cgutils.alloca_once_value(builder, weights.pointer)
-    with cgutils.for_range(builder, blocks) as block:
-        is_last = builder.icmp_signed("==", block.index, builder.sub(blocks, _constant(1)))
-        numbers = builder.gep(maps.pointer, [builder.mul(block.index, pitch)])
-        first = builder.select(is_last, repeated, _constant(0))
-        with cgutils.for_range(builder, _constant(VECTOR), start=first) as number:
-            weights.pointer = builder.load(row)
-            factors = [weights.load(_constant(n * VECTOR)) for n in range(vectors)]
-            for r in range(ROWS):
-                place = builder.add(number.index, _constant(r * VECTOR))
-                value = _fill(builder, builder.load(builder.gep(numbers, [place]), align=4))
-                for n, factor in enumerate(factors):
-                    total = sums[r * vectors + n]
-                    builder.store(Terms(builder).add(_times(builder, value, factor), builder.load(total)), total)
-            builder.store(builder.gep(weights.pointer, [_constant(vectors * VECTOR)]), row)
-
-
-def _times(builder, x, y):
-    return builder.fmul(x, y, flags=("contract",))
-
-
-def _fill(builder, value):
-    undefined, word = ir.Constant(_KIND, ir.Undefined), ir.IntType(32)
-    one = builder.insert_element(undefined, value, ir.Constant(word, 0))
-    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(word, VECTOR), [0] * VECTOR))
-
-
-product_wide, product_narrow = _product(WIDTHS[0]), _product(WIDTHS[-1])
-
-
-@intrinsic
-def transpose(typing_context, x, place, pitch, y, target, apart):
-    """Copy VECTOR x VECTOR numbers, rows `pitch` apart in x, to y with rows and columns exchanged, `apart` there."""
-
-    def build(context, builder, signature, arguments):
-        x, place, pitch, y, target, apart = arguments
-        source = Memory(context, builder, signature.args[0], x, place)
-        rows = [source.load(builder.mul(pitch, _constant(r))) for r in range(VECTOR)]
-        for row, value in enumerate(_exchanged(builder, rows)):
-            there = builder.add(target, builder.mul(apart, _constant(row)))
-            Memory(context, builder, signature.args[3], y, there).store(value, _constant(0))
-        return context.get_dummy_value()
-
-    word = types.intp
-    return types.void(x, word, word, y, word, word), build
-
-
-def _exchanged(builder, rows: list) -> list:
-    """Transpose a square of vectors: blocks of 1, 2, 4 ... numbers change places with those across the diagonal."""
-    size = 1
-    while size < VECTOR:
-        low = [i if not i & size else i - size + VECTOR for i in range(VECTOR)]
-        high = [i + size if not i & size else i + VECTOR for i in range(VECTOR)]
-        masks = [ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), mask) for mask in (low, high)]
-        pairs = [(i, i + size) for i in range(VECTOR) if not i & size]
-        for i, j in pairs:
-            rows[i], rows[j] = (builder.shuffle_vector(rows[i], rows[j], mask) for mask in masks)
-        size *= 2
-    return rows
+def _store_points(memory: Memory, points: list[list], apart, store) -> None:
+    memory.store_square(points, memory.builder.mul(apart, constant(POINTS)), apart, store)

@@ -49,7 +49,8 @@ def convolve(layer: nn.Module, x: torch.Tensor, skip: torch.Tensor | None = None
     """
     inner = inner_convolution(layer)
     if winograd.convolves(inner, x, skip):
-        return winograd.convolve(x, inner.weight, inner.bias, skip)
+        kind = cpu.result_type(x)
+        return winograd.convolve(x.to(kind), inner.weight, inner.bias, None if skip is None else skip.to(kind))
     return layer(x)
 
 
@@ -66,7 +67,7 @@ def project(layer: nn.Module, x: torch.Tensor, skip: torch.Tensor | None) -> tor
     first, second = inner.weight.flatten(1).split([x.shape[1], skip.shape[1]], dim=1)  # (K, C), (K, D)
     y = F.linear(x.permute(0, 2, 3, 1), first, inner.bias)  # (B, C, H, W) -> (B, H, W, K)
     pixels = skip.permute(0, 2, 3, 1).reshape(-1, skip.shape[1])  # (B, D, H, W) -> (B*H*W, D)
-    y.view(-1, y.shape[3]).addmm_(pixels, second.t())
+    y.view(-1, y.shape[3]).addmm_(pixels.to(y.dtype), second.t().to(y.dtype))  # autocast leaves it alone
     return y.permute(0, 3, 1, 2)
 
 
