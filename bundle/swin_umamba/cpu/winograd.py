@@ -35,21 +35,25 @@ def convolves(layer: nn.Conv2d, x: Tensor, rest: Tensor | None = None) -> bool:
     channels, 16 tiles of which the map fills two thirds, and not too little work in all.
     """
     maps = [x] if rest is None else [x, rest]
-    given = [t for t in (*maps, layer.weight, layer.bias) if t is not None]
+    weights = [t for t in (layer.weight, layer.bias) if t is not None]
     plain = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode)
-    if plain != ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros") or not takes(*given):
+    if plain != ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros") or not takes(*maps, *weights):
         return False
     tiles = len(x) * math.ceil(x.shape[2] / _SIDE) * math.ceil(x.shape[3] / _SIDE)
     full = 3 * len(x) * x.shape[2] * x.shape[3] >= 2 * _SIDE**2 * tiles
     wide = min(layer.weight.shape[0], *(m.shape[1] for m in maps)) >= _LEAST
     enough = full and wide and tiles >= _LEAST and tiles * layer.weight.numel() >= _WORK
-    return enough and _computes_in(result_type(x), given, maps)
+    return enough and _computes_in(result_type(x), weights, maps)
 
 
-def _computes_in(kind: torch.dtype, given: list[Tensor], maps: list[Tensor]) -> bool:
+def _computes_in(kind: torch.dtype, weights: list[Tensor], maps: list[Tensor]) -> bool:
+    """Whether there is code for results of a type, of such weights and maps."""
+    if any(t.dtype != torch.float32 for t in weights):
+        return False
     if kind == torch.float32:
-        return all(t.dtype == kind for t in given)
-    return torch.is_autocast_enabled("cpu") and _multiplies_halves() and all(m.shape[1] % 2 == 0 for m in maps)
+        return all(m.dtype == kind for m in maps) and not torch.is_autocast_enabled("cpu")
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == kind == torch.bfloat16
+    return autocast and _multiplies_halves() and all(m.shape[1] % 2 == 0 for m in maps)
 
 
 @cache
@@ -105,9 +109,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, rest: Tensor | None) 
         raise ValueError(f"weights {tuple(weight.shape)} for maps of shapes {shapes}: at least {_LEAST} channels each")
     types = [{t.dtype for t in some if t is not None} for some in (maps, (weight, bias))]
     if types[1] != {torch.float32} or types[0] not in ({torch.float32}, {torch.bfloat16}):
-        raise ValueError(
-            f"maps of {types[0]}, weights of {types[1]}: maps must be float32 or bfloat16, weights float32"
-        )
+        raise ValueError(f"maps of {types[0]} and weights of {types[1]}; legal: float32 or bfloat16, and float32")
     if types[0] == {torch.bfloat16} and any(m.shape[1] % 2 for m in maps):
         raise ValueError(f"maps of shapes {shapes} in bfloat16 must have even numbers of channels")
 
