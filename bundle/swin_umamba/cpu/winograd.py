@@ -32,15 +32,16 @@ def convolves(layer: nn.Conv2d, x: Tensor, rest: Tensor | None = None) -> bool:
 
     It takes 3x3 convolutions with stride 1 and a border of one zero without gradients: all in float32, or to bfloat16
     under autocast where the processor multiplies vectors of it and no matrices (AMX). It is faster with at least 16
-    channels, 16 tiles of which the map fills two thirds, and not too little work in all.
+    channels, 16 tiles of which the map fills two thirds, and not too little work in all. One image decides, so that a
+    slice by itself gets the result that it has among others.
     """
     maps = [x] if rest is None else [x, rest]
     weights = [t for t in (layer.weight, layer.bias) if t is not None]
     plain = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode)
     if plain != ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros") or not takes(*maps, *weights):
         return False
-    tiles = len(x) * math.ceil(x.shape[2] / _SIDE) * math.ceil(x.shape[3] / _SIDE)
-    full = 3 * len(x) * x.shape[2] * x.shape[3] >= 2 * _SIDE**2 * tiles
+    tiles = math.ceil(x.shape[2] / _SIDE) * math.ceil(x.shape[3] / _SIDE)
+    full = 3 * x.shape[2] * x.shape[3] >= 2 * _SIDE**2 * tiles
     wide = min(layer.weight.shape[0], *(m.shape[1] for m in maps)) >= _LEAST
     enough = full and wide and tiles >= _LEAST and tiles * layer.weight.numel() >= _WORK
     return enough and _computes_in(result_type(x), weights, maps)
