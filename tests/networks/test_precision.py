@@ -58,10 +58,10 @@ def test_logits_and_label_maps_of_a_trained_network(trained, device, dtype):
 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_slice_by_itself_gets_the_label_map_that_it_gets_among_others(trained, dtype):
+def test_a_slice_by_itself_gets_what_it_gets_among_others(trained, dtype):
     """Operators may be chosen by the shape of one image, never by the number of images: users segment slices again."""
     network, (images, _) = trained.to("cpu"), discs(8, 2000)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        together = network(images).argmax(1)
-        alone = torch.cat([network(image[None]) for image in images]).argmax(1)
-    assert (alone != together).float().mean() < 5e-4
+        together = network(images).float()
+        alone = torch.cat([network(image[None]) for image in images]).float()
+    assert (alone - together).norm() < 1e-3 * together.norm()
