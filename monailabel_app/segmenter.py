@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ComponentLocator, ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd
 from swin_umamba.anatomy_checks import warn_of_anatomy
@@ -38,6 +39,13 @@ DISPLAYED = (
     "mirror",
     "largest_component",
 )  # of the bundle's displayable_configs, those that mean something to a radiologist
+
+
+class SteadyLocator(ComponentLocator):
+    """Finds MONAI's components in the loaded modules, also while another thread of the server loads more of them."""
+
+    def _find_module_names(self) -> list[str]:
+        return [name for name in list(sys.modules) if name.startswith(self.MOD_START)]
 
 
 class Segmenter:
@@ -153,6 +161,7 @@ class Segmenter:
         key = (version.folder, version.spec.sha256, device, *shown.values())
         if key not in self._pipelines:
             parser = ConfigParser()
+            parser.locator = SteadyLocator()
             parser.read_config(str(self.bundle_root / "configs" / "inference.yaml"))
             parser.update(
                 {

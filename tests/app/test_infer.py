@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +16,7 @@ import torch
 from helpers_bundle import BUNDLE, write_model
 from helpers_dicom import COMPLETE, STACKS, write_series
 from helpers_imaging import ORIENTATIONS, painted_as, painted_in, ramp, write_nifti
+from monai.bundle import ComponentLocator
 from monai.data import MetaTensor
 from scipy import ndimage
 from swin_umamba.dicom.source import read_source
@@ -24,7 +26,7 @@ from swin_umamba.workflows import run_workflow
 from monailabel_app.infer import SegmentationTask
 from monailabel_app.meanings import add_names, label_info, with_model_ids
 from monailabel_app.results import write_result
-from monailabel_app.segmenter import labels_in
+from monailabel_app.segmenter import SteadyLocator, labels_in
 from monailabel_app.settings import AppSettings
 from monailabel_app.versions import ModelStore
 
@@ -217,3 +219,26 @@ def test_model_ids_of_a_label_map():
     assert with_model_ids(label, {}, {"liver": 1, "spleen": 2})[1] == {"liver": 1, "spleen": 2, "unnamed 9": 3}
     with pytest.raises(InputError, match="256 segments; legal: up to 255"):
         add_names({}, [f"cyst {number}" for number in range(256)])
+
+
+def test_components_are_found_while_another_thread_imports(monkeypatch):
+    class Importing(str):
+        """Name of a module, at which another one is loaded."""
+
+        def startswith(self, *arguments):
+            sys.modules["of another thread"] = sys
+            return super().startswith(*arguments)
+
+    modules = {Importing("a"): sys, "monai.losses": sys.modules["monai.losses"], "b": sys}
+    monkeypatch.setattr(sys, "modules", modules)
+    with pytest.raises(RuntimeError, match="changed size during iteration"):  # where a first request met the warm-up
+        ComponentLocator()._find_module_names()
+    del modules["of another thread"]
+    assert SteadyLocator()._find_module_names() == ["monai.losses"]
+
+
+def test_requests_find_components_that_way(task):
+    parser = task.pipeline(task.store.served("tiny"))
+    locators = [item.locator for item in parser.ref_resolver.items.values() if hasattr(item, "locator")]
+    assert locators
+    assert all(isinstance(locator, SteadyLocator) for locator in locators)
