@@ -19,6 +19,7 @@ from swin_umamba.cuda import plain_conv_silu, plain_instance_norm, plain_layer_n
 
 from .lanes import LANES
 from .threads import run
+from .units import parts
 
 # A map is cut into parts as units of work; sums are over parts, so the result is the same on any number of cores.
 _PARTS, _PART_BYTES = 16, 2**19  # at most so many, none smaller: threads take turns to ask for one (tens of us)
@@ -116,20 +117,20 @@ def _instance(
         second = np.stack([np.ones_like(own[0]), np.zeros_like(own[0])])
     nothing = rows[:0] if others is None else others
     factor = np.float32(slope)
-    parts = _parts(len(rows), rows)
-    run(lambda part: kernels.instance_apply(rows, own, nothing, second, factor, target, *part), parts)
+    units = _parts(len(rows), rows)
+    run(lambda part: kernels.instance_apply(rows, own, nothing, second, factor, target, *part), units)
 
 
 def _scale(rows: np.ndarray, several: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> np.ndarray:
     """Return factor and summand (2, C) that normalise an image's rows (R, several * C)."""
     from . import kernels
 
-    parts, width = _parts(len(rows), rows), rows.shape[1]
+    pieces, width = _parts(len(rows), rows), rows.shape[1]
     channels = width // several
     first = torch.from_numpy(rows[0, :channels])
     shift = (first.view(torch.bfloat16) if rows.dtype == np.int16 else first).float().repeat(several).numpy()[None]
-    sums = np.empty((len(parts), 2, width), np.float32)
-    units = [(number, *part) for number, part in enumerate(parts)]
+    sums = np.empty((len(pieces), 2, width), np.float32)
+    units = [(number, *part) for number, part in enumerate(pieces)]
     run(lambda unit: kernels.instance_sums(rows, shift, sums, *unit), units)
     both, squares = sums.sum(0, dtype=np.float64).reshape(2, several, channels).sum(1) / (len(rows) * several)
     scale = 1 / np.sqrt(np.maximum(squares - both**2, 0) + eps)
@@ -187,5 +188,4 @@ def _flat(x: Tensor, several: int) -> np.ndarray:
 
 def _parts(count: int, y: np.ndarray) -> list[Any]:
     """Cut the `count` rows of a map that is written to y, or read from it, into parts (first, last)."""
-    step = -(-count // max(1, min(_PARTS, y.nbytes // _PART_BYTES)))
-    return [(first, min(first + step, count)) for first in range(0, count, step)]
+    return parts(count, -(-count // max(1, min(_PARTS, y.nbytes // _PART_BYTES))))

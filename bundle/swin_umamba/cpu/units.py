@@ -1,4 +1,4 @@
-"""Cutting a matrix product into units of work, each with scratch memory of its own while it runs."""
+"""Cutting rows and columns into units of work, each with scratch memory of its own while it runs."""
 
 from __future__ import annotations
 
